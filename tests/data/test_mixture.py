@@ -1,0 +1,75 @@
+import pytest
+import torch
+
+from videopoet.data.mixture import AudioBatches, MixtureConfig, Share, Sounds, Stage, TaskBatches, VideoBatches
+from videopoet.data.toybox import Config, ToyBox, words
+from videopoet.sequence import layout, vocabulary
+from videopoet.sequence.tasks import TASKS, find_task
+from videopoet.text_encoders.own_tokens import OwnTokens
+from videopoet.tokenizers import magvit_v2, soundstream
+
+
+@pytest.fixture(scope="module")
+def world():
+    return ToyBox(Config(height=32, width=32, num_frames=9))
+
+
+@pytest.fixture(scope="module")
+def batches(world):
+    torch.manual_seed(0)
+    video = magvit_v2.MagvitV2(
+        magvit_v2.Config(
+            num_bits=4, patch_size=8, channels=(8, 8), strides=((4, 1),), num_blocks=1, num_middle_blocks=0
+        )
+    ).eval()
+    audio = soundstream.SoundStream(
+        soundstream.Config(patch=40, strides=(2, 4), channels=4, dim=4, codebook_size=8, num_quantizers=2)
+    ).eval()
+    encoder = OwnTokens.from_words(words())
+    joint = vocabulary.Vocabulary(
+        vocabulary.Config(text_size=encoder.size, visual_codes=16, audio_codebook_size=8, audio_quantizers=2)
+    )
+    config = MixtureConfig(
+        shares=tuple(Share(task=task, batch_size=3, weight=1.0) for task in TASKS), pool_clips=12, pool_batches=4
+    )
+    return TaskBatches(world, config, video, audio, encoder, joint, seed=0)
+
+
+def test_a_batch_depends_on_its_number_alone(batches):
+    forwards = [batches(index) for index in (0, 5, 9)]
+    batches._pools.clear()
+    backwards = [batches(index) for index in (9, 5, 0)][::-1]
+    for one, other in zip(forwards, backwards, strict=True):
+        assert one.task == other.task and torch.equal(one.rows.tokens, other.rows.tokens)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task_makes_rows_with_something_to_predict(batches, task):
+    pool = batches.pool(0, 12)
+    rows = batches.batch(find_task(task), 3, pool, torch.Generator().manual_seed(0)).rows
+    assert len(rows.tokens) == 3 and rows.targets.any(dim=1).all()
+    assert (rows.tokens != layout.UNKNOWN).all()
+    low, high = rows.ranges.unbind(-1)
+    assert ((rows.tokens >= low) & (rows.tokens < high))[rows.targets].all()
+
+
+def test_a_batch_beyond_its_pool_is_refused(batches):
+    with pytest.raises(Exception, match="pool_clips"):
+        batches.batch(find_task("text_to_video"), 13, batches.pool(0, 12), torch.Generator())
+
+
+def test_stages_follow_one_another(world):
+    stages = (
+        Stage(num_batches=2, batch_size=4, num_frames=1, windows_per_clip=2),
+        Stage(num_batches=1, batch_size=2, num_frames=5),
+    )
+    source = VideoBatches(world, stages, seed=0)
+    assert [tuple(source(index).shape[i] for i in (0, 2)) for index in range(4)] == [(4, 1), (4, 1), (2, 5), (2, 5)]
+    assert torch.equal(source(3), source(3)) and not torch.equal(source(2), source(3))
+
+
+def test_sounds_are_cropped_and_may_all_strike(world):
+    source = AudioBatches(world, Sounds(batch_size=3, num_samples=4000, impact_share=1.0), seed=0)
+    assert source(0).shape == (3, 1, 4000)
+    whole = AudioBatches(world, Sounds(batch_size=3, impact_share=1.0), seed=0)(0)
+    assert (whole.abs().amax(dim=-1) > 0.1).all()

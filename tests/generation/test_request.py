@@ -1,0 +1,121 @@
+import pytest
+import torch
+
+from videopoet.errors import TaskError
+from videopoet.generation.request import Request, Settings
+from videopoet.sequence.tasks import TASKS
+
+every_task = pytest.mark.parametrize("task", TASKS.values(), ids=list(TASKS))
+
+
+@every_task
+def test_a_task_takes_what_the_table_says(task, given):
+    Request(task=task.name, **given(task))
+
+
+@every_task
+def test_what_a_task_requires_is_missed(task, given):
+    for name in task.requires:
+        rest = {key: value for key, value in given(task).items() if key not in (name, "structure")}
+        with pytest.raises(TaskError, match=name) as caught:
+            Request(task=task.name, **rest)
+        assert caught.value.code == ("prompt_required" if name == "prompt" else "input_missing")
+
+
+@every_task
+def test_what_a_task_has_no_place_for_is_refused(task, given, materials):
+    for name in materials.keys() - {*task.takes, "structure"}:
+        with pytest.raises(TaskError, match=f"{name}.*no place for it") as caught:
+            Request(task=task.name, **given(task), **{name: materials[name]})
+        assert caught.value.code == "input_unexpected"
+
+
+@pytest.mark.parametrize(
+    ("field", "values", "code"),
+    [
+        ("num_frames", [0, -1, 2**31, 10**12], "range"),
+        ("num_frames", [1.5, "8", True], "type"),
+        ("seconds", [0, -1.0, 61.0, float("nan"), float("inf")], "range"),
+        ("seconds", ["4"], "type"),
+        ("height", [0, -64, 100_000], "range"),
+        ("width", [64.0, "64"], "type"),
+        ("seed", [-1, 2**64], "range"),
+        ("seed", ["x", 1.0], "type"),
+        ("temperature", [-1, float("nan"), 1e9], "range"),
+        ("top_k", [0, -5, 10**9], "range"),
+        ("top_p", [0, 1.1, float("nan")], "range"),
+        ("guidance_scale", [-1, float("nan"), 1e6], "range"),
+        ("prompt", [5, ["a"], {"a": 1}, b"a"], "type"),
+        ("sound", [1], "type"),
+    ],
+)
+def test_a_bad_value_is_named_with_what_fits(field, values, code):
+    for value in values:
+        with pytest.raises(TaskError) as caught:
+            Request(**({"task": "text_to_video", "prompt": "a red ball"} | {field: value}))
+        assert caught.value.code == code
+        assert field in str(caught.value) and str(value)[:20] in str(caught.value).replace("\\", "")
+        assert str(caught.value).count(";") == 2
+
+
+@pytest.mark.parametrize(
+    ("task", "values", "code", "said"),
+    [
+        ("text_to_vdeo", {}, "task_unknown", "text_to_video"),
+        ("text_to_video", {"prompt": "a" * 2001}, "prompt_too_long", "2001 characters; the most is 2000"),
+        ("text_to_video", {"prompt": "a", "negative_prompt": "a" * 2001}, "prompt_too_long", "negative prompt"),
+        ("text_to_video", {"prompt": "a", "seconds": 1.0, "num_frames": 9}, "input_unexpected", "given twice"),
+        (
+            "text_to_video",
+            {"prompt": "a", "negative_prompt": "b", "guidance_scale": 1},
+            "input_unexpected",
+            "no guidance",
+        ),
+        ("unconditional", {"guidance_scale": 2.0}, "input_unexpected", "without a prompt"),
+        ("unconditional", {"negative_prompt": "a"}, "input_unexpected", "no place"),
+        ("image_to_video", {"image": "a.png", "negative_prompt": "a"}, "input_unexpected", "without a prompt"),
+        ("text_to_image", {"prompt": "a", "num_frames": 5}, "input_unexpected", "num_frames"),
+        ("text_to_audio", {"prompt": "a", "height": 64}, "input_unexpected", "height"),
+        ("video_to_audio", {"video": "a.mp4", "seconds": 1.0}, "input_unexpected", "seconds"),
+        ("audio_to_video", {"audio": "a.wav", "seconds": 1.0}, "input_unexpected", "seconds"),
+        ("inpainting", {"video": "a.mp4", "mask": "centre"}, "mask_unknown", "central"),
+        ("image_to_video", {"image": 3}, "type", "a path or an Image"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(task, values, code, said):
+    with pytest.raises(TaskError, match=said) as caught:
+        Request(task=task, **values)
+    assert caught.value.code == code
+
+
+def test_an_unknown_field_is_refused():
+    with pytest.raises(TypeError, match="callback"):
+        Request(task="text_to_video", prompt="a", callback="http://example.org")
+
+
+def test_a_long_value_is_not_repeated_whole():
+    with pytest.raises(TaskError) as caught:
+        Request(task="unconditional", prompt="a" * 1000)
+    assert len(str(caught.value)) < 250
+
+
+def test_settings_fill_in_what_a_request_leaves_open():
+    settings = Settings(height=32, width=64, temperature=0.5, top_k=7, top_p=0.8, guidance_scale=4.0)
+    completed = Request(task="text_to_video", prompt="a", top_p=0.9).completed(settings)
+    assert (completed.height, completed.width) == (32, 64)
+    sampling = completed.sampling
+    assert (sampling.temperature, sampling.top_k, sampling.top_p, sampling.guidance_scale) == (0.5, 7, 0.9, 4.0)
+
+
+@every_task
+def test_without_a_prompt_there_is_no_guidance(task, given):
+    values = {name: value for name, value in given(task).items() if name != "prompt"}
+    if "prompt" in task.requires:
+        return
+    assert Request(task=task.name, **values).completed(Settings()).sampling.guidance_scale == 1.0
+
+
+def test_structure_stands_in_for_the_clip():
+    Request(task="stylization", prompt="a", structure=torch.zeros(3, 17, 16, 16))
+    with pytest.raises(TaskError, match="video"):
+        Request(task="stylization", prompt="a")

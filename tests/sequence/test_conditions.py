@@ -1,0 +1,59 @@
+import pytest
+import torch
+
+from videopoet.runtime import generator
+from videopoet.sequence.conditions import REGIONS, keep_mask, masked_clip, random_region
+
+
+@pytest.fixture
+def clip():
+    return torch.rand(2, 3, 5, 16, 16, generator=generator("clip")) * 2 - 1
+
+
+@pytest.mark.parametrize("name", REGIONS)
+def test_what_inpainting_hides_is_what_outpainting_keeps(name):
+    kept, around = (keep_mask(REGIONS[name], change, 5, 16, 16) for change in ("keep_region", "hide_region"))
+    assert torch.equal(kept, ~around)
+    assert kept.flatten(1).any(1).all() and around.flatten(1).any(1).all()
+
+
+def test_the_central_region_is_the_middle_half_of_both_axes():
+    kept = keep_mask(REGIONS["central"], "keep_region", 2, 8, 8)
+    assert kept[:, 2:6, 2:6].all() and kept.sum() == 2 * 16
+
+
+def test_a_sliding_region_starts_at_the_left_edge_and_ends_at_the_right():
+    kept = keep_mask(REGIONS["dynamic_vertical"], "keep_region", 5, 8, 8)
+    assert kept[0, :, :4].all() and not kept[0, :, 4:].any()
+    assert kept[-1, :, 4:].all() and not kept[-1, :, :4].any()
+
+
+@pytest.mark.parametrize("change", ["keep_region", "hide_region"])
+@pytest.mark.parametrize("name", REGIONS)
+def test_a_masked_clip_shows_what_is_kept_and_nothing_of_what_is_hidden(name, change, clip):
+    keep = keep_mask(REGIONS[name], change, 5, 16, 16)
+    masked = masked_clip(clip, keep)
+    assert torch.equal(masked[..., keep], clip[..., keep])
+    assert torch.equal(masked_clip(torch.where(keep, clip, 0.5), keep), masked)
+
+
+def test_outpainting_repeats_the_edge_and_inpainting_is_black(clip):
+    outside = masked_clip(clip, keep_mask(REGIONS["central"], "keep_region", 5, 16, 16))
+    assert torch.equal(outside[..., 0, 0], clip[..., 4, 4])
+    inside = masked_clip(clip, keep_mask(REGIONS["central"], "hide_region", 5, 16, 16))
+    assert (inside[..., 4:12, 4:12] == -1).all()
+
+
+def test_around_a_moving_region_the_clip_is_black(clip):
+    keep = keep_mask(REGIONS["dynamic_central"], "keep_region", 5, 16, 16)
+    assert (masked_clip(clip, keep)[..., ~keep] == -1).all()
+
+
+def test_a_clip_without_kept_pixels_is_black(clip):
+    assert (masked_clip(clip, torch.zeros(5, 16, 16, dtype=torch.bool)) == -1).all()
+
+
+def test_random_regions_come_from_the_generator():
+    draws = [[random_region(stream) for _ in range(50)] for stream in (generator(3), generator(3))]
+    assert draws[0] == draws[1]
+    assert set(draws[0]) == set(REGIONS.values())

@@ -1,0 +1,270 @@
+import errno
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import videopoet
+from videopoet import cli
+from videopoet.errors import CheckpointError, MediaError, TaskError
+from videopoet.sequence.tasks import TASKS
+
+SENTENCE_LIMIT = 400
+
+
+class FakePoet:
+    """Stands for the model: remembers what was asked of it, and fails as it is told to."""
+
+    def __init__(self):
+        self.asked = []
+        self.loaded = []
+        self.error: BaseException | None = None
+        self.media: object = object()
+        self.warnings: list[str] = []
+
+    def from_pretrained(self, model=None, **options):
+        self.loaded.append((model, options))
+        return self
+
+    def generate(self, task, **given):
+        self.asked.append((task, given))
+        if self.error is not None:
+            raise self.error
+        return SimpleNamespace(media=self.media, save=self.save, metadata={"task": task}, warnings=self.warnings)
+
+    def save(self, path, metadata=True):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_text(f"metadata={metadata}")
+
+
+@pytest.fixture
+def poet(monkeypatch, tmp_path):
+    fake = FakePoet()
+    monkeypatch.setitem(vars(videopoet), "VideoPoet", fake)
+    monkeypatch.chdir(tmp_path)
+    return fake
+
+
+def only_line(capsys) -> str:
+    """The one line on standard error; nothing is on standard output."""
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    (line,) = captured.err.splitlines()
+    assert len(line) < SENTENCE_LIMIT
+    return line
+
+
+def test_tasks_lists_the_whole_table(capsys):
+    assert cli.run(["tasks", "--json"]) == 0
+    assert [row["name"] for row in json.loads(capsys.readouterr().out)] == list(TASKS)
+    assert cli.run(["tasks"]) == 0
+    lines = capsys.readouterr().out.splitlines()[1:]
+    assert [line.split()[0] for line in lines] == list(TASKS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["genrate"], ["'genrate'", "'generate'"]),
+        (["generate", "x", "--topk", "3"], ["--topk", "--top-k"]),
+        (["generate", "x", "--seed", "soon"], ["--seed", "'soon'", "integer"]),
+        (["generate", "x", "--seed"], ["--seed", "argument"]),
+        (["generate", "x", "--task", "text_to_vdeo"], ["'text_to_vdeo'", "text_to_video"]),
+        (["generate", "x", "y"], ["(y)"]),
+        (["generate", "x", "--prompt", "y"], ["'x'", "'y'", "--prompt"]),
+        (["generate", "x", "-o", "clip.avi"], ["'.avi'", ".mp4", "change the extension"]),
+        (["generate", "x", "-o", "clip"], ["''", ".mp4", "change the extension"]),
+        (["generate", "x", "-o", "."], ["'.'", "folder", "add a name"]),
+        (["generate", "x", "-o", "note.txt/clip.mp4"], ["note.txt", "is a file", "choose another"]),
+        (["generate", "--task", "text_to_image", "x", "-o", "clip.mp4"], ["'.mp4'", ".png"]),
+        (["reconstruct", "real.mp4", "-o", "seen.wav"], ["'.wav'", ".mp4"]),
+        (["reconstruct"], ["argument", "reconstruct --help"]),
+        (["toybox", "-o", "clips", "--count", "0"], ["--count", "'0'", "1"]),
+        (["toybox", "-o", "note.txt"], ["note.txt", "is a file"]),
+        (["train"], ["--output"]),
+    ],
+)
+def test_wrong_usage_is_one_line_that_says_what_fits(poet, capsys, arguments, said):
+    Path("note.txt").touch()
+    assert cli.run(arguments) == 2
+    line = only_line(capsys)
+    assert line.startswith("videopoet: error: ")
+    for words in said:
+        assert words in line
+    assert poet.loaded == []
+
+
+@pytest.mark.parametrize(
+    ("error", "exit_code", "said"),
+    [
+        (TaskError("no image; one is needed; give --image"), 2, "give --image"),
+        (MediaError("clip.mp4 is empty; a clip has frames; give another"), 3, "clip.mp4 is empty"),
+        (CheckpointError("no config\nin 'x'; a model has one; check the path"), 3, "no config in 'x'"),
+        (OSError(errno.ENOSPC, "No space left on device", "a.mp4"), 4, "no space left on device ('a.mp4')"),
+        (PermissionError(errno.EACCES, "Permission denied", "a.mp4"), 4, "choose a place that you may use"),
+        (MemoryError(), 4, "out of memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), 4, "out of memory"),
+        (MediaError("the name is '\x1b[2J'; it must be readable; rename it"), 3, "the name is ' [2J'"),
+        (ZeroDivisionError("division by zero"), 1, "fault of videopoet"),
+    ],
+)
+def test_an_error_is_one_line_and_an_exit_code(poet, capsys, error, exit_code, said):
+    poet.error = error
+    assert cli.run(["generate", "x", "-o", "a.mp4"]) == exit_code
+    line = only_line(capsys)
+    assert line.startswith("videopoet: error: ")
+    assert said in line
+    assert not Path("a.mp4").exists()
+
+
+def test_an_interrupt_exits_130_and_says_nothing(poet, capsys):
+    poet.error = KeyboardInterrupt()
+    assert cli.run(["generate", "x"]) == 130
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("arguments", [["--debug", "generate", "x"], ["generate", "x", "--debug"]])
+def test_debug_shows_the_traceback_and_keeps_the_exit_code(poet, capsys, arguments):
+    poet.error = MediaError("clip.mp4 is empty; a clip has frames; give another")
+    assert cli.run(arguments) == 3
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_prompt_may_look_like_a_flag_after_two_dashes(poet):
+    assert cli.run(["generate", "-o", "a.mp4", "--", "--debug"]) == 0
+    assert poet.asked[0][1]["prompt"] == "--debug"
+
+
+def test_flags_may_be_written_with_underscores(poet):
+    assert cli.run(["generate", "x", "--seed", "1", "--top-k", "5", "--negative-prompt", "y", "--num-frames=9"]) == 0
+    assert cli.run(["generate", "x", "--seed", "1", "--top_k", "5", "--negative_prompt", "y", "--num_frames=9"]) == 0
+    assert poet.asked[0] == poet.asked[1]
+    assert poet.asked[0][1]["top_k"] == 5
+
+
+def test_a_task_may_be_written_with_dashes(poet):
+    assert cli.run(["generate", "x", "--task", "text-to-video"]) == 0
+    assert poet.asked[0][0] == "text_to_video"
+
+
+def test_only_what_is_given_reaches_the_model(poet):
+    assert cli.run(["generate", "x", "--seed=7", "--image=a.png", "--task=image_to_video", "--model=runs/a"]) == 0
+    given = {"prompt": "x", "image": Path("a.png"), "seed": 7, "sound": True, "progress": True}
+    assert poet.asked == [("image_to_video", given)]
+    assert poet.loaded == [("runs/a", {"device": None})]
+
+
+def test_a_named_output_is_written_and_nothing_is_printed(poet, capsys):
+    assert cli.run(["generate", "x", "-o", "new/folder/a.mp4", "--no-metadata"]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert Path("new/folder/a.mp4").read_text() == "metadata=False"
+
+
+@pytest.mark.parametrize(
+    ("task", "name"),
+    [
+        ("text_to_video", "outputs/text_to_video-3.mp4"),
+        ("text_to_image", "outputs/text_to_image-3.png"),
+        ("text_to_audio", "outputs/text_to_audio-3.wav"),
+        ("video_to_audio", "outputs/video_to_audio-3.mp4"),
+        ("audio_video_continuation", "outputs/audio_video_continuation-3.mp4"),
+    ],
+)
+def test_an_output_that_is_not_named_is_printed(poet, capsys, task, name):
+    assert cli.run(["generate", "--task", task, "--seed", "3"]) == 0
+    assert capsys.readouterr().out == f"{name}\n"
+    assert Path(name).exists()
+
+
+def test_sound_made_for_a_clip_can_be_written_without_it(poet):
+    assert cli.run(["generate", "--task", "video_to_audio", "--video", "a.mp4", "-o", "b.wav"]) == 0
+    assert Path("b.wav").exists()
+
+
+def test_a_caption_is_printed_or_written(poet, capsys):
+    poet.media = "a red ball"
+    assert cli.run(["generate", "--task", "video_captioning", "--video", "a.mp4"]) == 0
+    assert capsys.readouterr().out == "a red ball\n"
+    assert cli.run(["generate", "--task", "video_captioning", "--video", "a.mp4", "-o", "caption.txt"]) == 0
+    assert capsys.readouterr().out == ""
+    assert Path("caption.txt").exists()
+
+
+def test_without_a_seed_each_call_makes_something_new(poet):
+    assert cli.run(["generate", "x"]) == cli.run(["generate", "x"]) == 0
+    assert poet.asked[0][1]["seed"] != poet.asked[1][1]["seed"]
+
+
+def test_json_is_one_object_and_warnings_go_to_standard_error(poet, capsys):
+    poet.warnings = ["'zebra' is not a word that this model knows"]
+    assert cli.run(["generate", "a zebra", "--seed", "5", "-o", "a.mp4", "--json"]) == 0
+    captured = capsys.readouterr()
+    answer = json.loads(captured.out)
+    assert (answer["task"], answer["seed"], answer["output"]) == ("text_to_video", 5, "a.mp4")
+    assert answer["warnings"] == poet.warnings
+    assert answer["metadata"] == {"task": "text_to_video"}
+    assert captured.err == "videopoet: warning: 'zebra' is not a word that this model knows\n"
+
+
+def test_help_and_version_answer_without_torch():
+    code = "import sys; from videopoet.cli import run; run(['generate', '--help']); run(['tasks']); run(['--version'])"
+    code += "; print([name for name in ('torch', 'transformers', 'numpy', 'av') if name in sys.modules])"
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert finished.stdout.splitlines()[-2:] == [f"videopoet {videopoet.__version__}", "[]"]
+
+
+@pytest.mark.parametrize(("arguments", "exit_code"), [(["tasks"], 0), ([], 0), (["--nonsense"], 2)])
+def test_the_program_exits_with_the_code(arguments, exit_code):
+    command = [sys.executable, "-m", "videopoet.cli", *arguments]
+    assert subprocess.run(command, capture_output=True).returncode == exit_code
+
+
+def test_a_reader_that_stops_early_is_no_error():
+    command = [sys.executable, "-m", "videopoet.cli", "tasks"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as program:
+        assert program.stdout is not None and program.stderr is not None
+        program.stdout.close()
+        assert program.stderr.read() == b""
+
+
+def test_toybox_writes_clips_with_captions(tmp_path, capsys):
+    assert cli.run(["toybox", "-o", str(tmp_path / "clips"), "--count", "2", "--seed", "4", "--json"]) == 0
+    written = json.loads(capsys.readouterr().out)
+    assert [Path(clip["video"]).name for clip in written] == ["000004.mp4", "000005.mp4"]
+    for clip in written:
+        assert Path(clip["video"]).stat().st_size > 1_000
+        assert Path(clip["video"]).with_suffix(".txt").read_text() == clip["caption"] + "\n"
+
+
+@pytest.fixture
+def bundled(root):
+    if not (root / "videopoet" / "bundled" / "videopoet.json").exists():
+        pytest.skip("no bundled model")
+
+
+def test_info_describes_the_model_and_the_machine(bundled, capsys):
+    assert cli.run(["info", "--json"]) == 0
+    described = json.loads(capsys.readouterr().out)
+    assert described["model"]
+    assert described["machine"]["cores"] >= 1
+
+
+def test_reconstruct_prints_what_the_tokens_keep(bundled, tmp_path, capsys):
+    assert cli.run(["toybox", "-o", str(tmp_path), "--count", "1"]) == 0
+    assert cli.run(["reconstruct", str(tmp_path / "000000.mp4"), "-o", str(tmp_path / "seen.mp4"), "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["psnr"] > 20
+    assert 0 < figures["ssim"] <= 1
+    assert figures["bits_per_pixel"] > 0
+    assert (tmp_path / "seen.mp4").exists()
+
+
+@pytest.mark.slow
+def test_generate_writes_a_clip_with_the_bundled_model(bundled, tmp_path, capsys):
+    output = tmp_path / "clip.mp4"
+    assert cli.run(["generate", "a red ball bounces on the grass", "-o", str(output), "--seed", "7", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["output"] == str(output)
+    assert output.stat().st_size > 1_000

@@ -1,0 +1,51 @@
+import pytest
+from pydantic import Field
+
+from videopoet.config import BaseConfig, override
+from videopoet.errors import ConfigError
+
+
+class Inner(BaseConfig):
+    rate: float = Field(default=1e-3, gt=0)
+    sizes: tuple[int, ...] = (1, 2)
+
+
+class Outer(BaseConfig):
+    inner: Inner = Inner()
+    name: str = "one"
+
+
+def test_dotted_assignments_change_what_they_name():
+    changed = override(Outer(), ["inner.rate=3e-4", "inner.sizes=[4, 5]", "name=two"])
+    assert changed == Outer(inner=Inner(rate=3e-4, sizes=(4, 5)), name="two")
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("inner.rat=1", "rate"),
+        ("outer=1", "unknown config key"),
+        ("name.deep=1", "nothing below it"),
+        ("inner.rate=-1", "greater than 0"),
+        ("inner.rate=fast", "fast"),
+        ("name", "key=value"),
+    ],
+)
+def test_an_assignment_that_does_not_fit_names_what_does(assignment, message):
+    with pytest.raises(ConfigError, match=message) as error:
+        override(Outer(), [assignment])
+    assert "\n" not in str(error.value)
+
+
+def test_configs_are_closed_and_frozen():
+    with pytest.raises(ConfigError, match="unknown config key 'nme'"):
+        Outer(nme="x")
+    with pytest.raises(ConfigError):
+        Inner(rate=float("nan"))
+    with pytest.raises(Exception, match="frozen"):
+        Outer().name = "two"
+
+
+def test_a_config_survives_json():
+    config = Outer(inner=Inner(sizes=(3,)))
+    assert Outer.from_dict(config.to_dict()) == config

@@ -1,0 +1,33 @@
+import pytest
+import torch
+
+from videopoet import presets
+from videopoet.errors import ConfigError
+from videopoet.sequence.tasks import TASKS
+from videopoet.tokenizers.magvit_v2 import MagvitV2
+from videopoet.tokenizers.soundstream import SoundStream
+from videopoet.training.run import RunConfig
+
+
+@pytest.mark.parametrize("name", presets.PRESETS)
+def test_every_preset_constructs_trains_every_task_and_survives_json(name):
+    config = presets.preset(name)
+    with torch.device("meta"):
+        video, audio = MagvitV2(config.video_tokenizer.model), SoundStream(config.audio_tokenizer.model)
+    assert video.grid(config.world.num_frames, config.world.height, config.world.width)
+    assert audio.sample_rate == config.world.sample_rate
+    assert {share.task for share in config.language_model.mixture.shares} == set(TASKS)
+    assert RunConfig.from_dict(config.to_dict()) == config
+
+
+def test_the_paper_preset_has_the_paper_shapes():
+    config = presets.preset("paper")
+    with torch.device("meta"):
+        video, audio = MagvitV2(config.video_tokenizer.model), SoundStream(config.audio_tokenizer.model)
+    assert (video.num_codes, video.grid(17, 128, 128)) == (2**18, (5, 16, 16))
+    assert (audio.num_frames(34_000), audio.num_quantizers, audio.codebook_size) == (106, 4, 1024)
+
+
+def test_an_unknown_preset_lists_those_there_are():
+    with pytest.raises(ConfigError, match="did you mean small"):
+        presets.preset("smal")

@@ -1,0 +1,49 @@
+"""The linter and the type checker find nothing, and the lock holds what it should."""
+
+import importlib.util
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def run(root: Path, *command: str) -> None:
+    finished = subprocess.run([sys.executable, "-m", *command], cwd=root, capture_output=True, text=True, timeout=240)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+
+
+def test_ruff_finds_nothing(root):
+    run(root, "ruff", "check", "--no-cache", ".")
+
+
+def test_pyright_finds_nothing(root):
+    package = importlib.util.find_spec("pyright")
+    if package is None or not shutil.which("node"):
+        pytest.skip("pyright would fetch its runtime from the network")
+    run(root, "pyright", "--pythonpath", sys.executable)
+
+
+def locked(text: str) -> dict[str, str]:
+    """Package names and versions of a requirements file."""
+    return dict(re.findall(r"^([\w.-]+)==(\S+)", text, flags=re.MULTILINE))
+
+
+def test_the_lock_leaves_torch_and_its_cuda_packages_to_the_machine(root):
+    packages = locked((root / "requirements" / "lock.txt").read_text())
+    assert not [name for name in packages if re.match(r"(torch|torchvision|torchaudio|triton|nvidia.*|cuda.*)$", name)]
+
+
+def test_the_lock_holds_what_torch_itself_needs(root):
+    needs = re.findall(r"^([\w-]+)", (root / "requirements" / "torch.in").read_text(), flags=re.MULTILINE)
+    assert needs and set(needs) <= locked((root / "requirements" / "lock.txt").read_text()).keys()
+
+
+def test_every_locked_package_has_hashes_and_no_index_is_named(root):
+    text = (root / "requirements" / "lock.txt").read_text()
+    assert not re.search(r"://|--(extra-)?index-url|--find-links", text)
+    entries = re.split(r"^(?=[\w.-]+==)", text, flags=re.MULTILINE)[1:]
+    assert len(entries) > 40
+    assert all("--hash=sha256:" in entry for entry in entries)

@@ -1,0 +1,122 @@
+import pytest
+import torch
+
+from videopoet.errors import ConfigError, MediaError
+from videopoet.tokenizers.magvit_v2 import Config, MagvitV2
+
+PAPER_STRIDES = ((1, 2), (2, 2), (2, 2))
+CONFIGS = {
+    "patch_stem_spherical": Config(
+        num_bits=8,
+        patch_size=4,
+        channels=(16, 16),
+        strides=((4, 2),),
+        num_blocks=1,
+        num_middle_blocks=1,
+        spherical=True,
+    ),
+    "paper_strides_lookup_free": Config(
+        num_bits=18, channels=(8, 8, 8, 16), strides=PAPER_STRIDES, num_blocks=1, num_middle_blocks=1
+    ),
+}
+
+
+@pytest.fixture(params=CONFIGS, scope="module")
+def tokenizer(request):
+    torch.manual_seed(0)
+    return MagvitV2(CONFIGS[request.param]).eval()
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return torch.rand(2, 3, 9, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+def test_a_later_frame_cannot_change_an_earlier_code(tokenizer, clip):
+    edited = clip.clone()
+    edited[:, :, 5:] = 0.0
+    with torch.no_grad():
+        codes, edited_codes = tokenizer.encode(clip), tokenizer.encode(edited)
+    assert torch.equal(codes[:, :2], edited_codes[:, :2])
+    assert not torch.equal(codes[:, 2], edited_codes[:, 2])
+
+
+def test_a_later_code_cannot_change_an_earlier_frame(tokenizer, clip):
+    with torch.no_grad():
+        codes = tokenizer.encode(clip)
+        edited = codes.clone()
+        edited[:, 2] = 0
+        video, edited_video = tokenizer.decode(codes), tokenizer.decode(edited)
+    assert torch.equal(video[:, :, :5], edited_video[:, :, :5])
+
+
+def test_a_one_frame_clip_has_the_codes_of_frame_0(tokenizer, clip):
+    with torch.no_grad():
+        codes, image_codes = tokenizer.encode(clip), tokenizer.encode(clip[:, :, :1])
+        video, image = tokenizer.decode(codes), tokenizer.decode(image_codes)
+    assert torch.equal(codes[:, :1], image_codes)
+    torch.testing.assert_close(video[:, :, :1], image, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(1, 16, 24), (5, 32, 16), (9, 24, 40)])
+def test_encode_and_decode_keep_every_shape(tokenizer, shape):
+    video = torch.zeros(1, 3, *shape)
+    with torch.no_grad():
+        codes = tokenizer.encode(video)
+        assert codes.shape == (1, *tokenizer.grid(*shape))
+        assert tokenizer.decode(codes).shape == video.shape
+    assert codes.dtype == torch.int64 and codes.min() >= 0 and codes.max() < tokenizer.num_codes
+
+
+@pytest.mark.parametrize(("shape", "code"), [((8, 32, 32), "frames_not_on_grid"), ((9, 30, 32), "size_invalid")])
+def test_a_clip_off_the_grid_is_refused_with_the_nearest_size(tokenizer, shape, code):
+    with pytest.raises(MediaError) as error:
+        tokenizer.encode(torch.zeros(1, 3, *shape))
+    assert error.value.code == code and "use" in str(error.value)
+
+
+def test_saving_and_loading_keep_the_codes(tokenizer, clip, tmp_path):
+    tokenizer.save(tmp_path)
+    loaded = MagvitV2.load(tmp_path)
+    with torch.no_grad():
+        assert torch.equal(loaded.encode(clip), tokenizer.encode(clip))
+
+
+def test_it_overfits_one_clip():
+    torch.manual_seed(0)
+    tokenizer = MagvitV2(CONFIGS["patch_stem_spherical"])
+    clip = torch.nn.functional.interpolate(torch.rand(1, 3, 2, 4, 4) * 2 - 1, size=(5, 16, 16), mode="trilinear")
+    optimizer = torch.optim.AdamW(tokenizer.parameters(), 3e-3)
+    for _ in range(120):
+        video, quantized = tokenizer(clip)
+        loss = (video - clip).square().mean() + 0.05 * quantized.commitment
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    error = (tokenizer.decode(tokenizer.encode(clip)) - clip).square().mean()
+    assert 10 * torch.log10(4 / error) > 30
+
+
+def test_an_image_kernel_is_inflated_into_the_last_time_slice():
+    from videopoet.nn.causal_conv import CausalConv3d
+
+    conv = CausalConv3d(2, 4, bias=False)
+    kernel = torch.randn(4, 2, 3, 3)
+    conv.inflate_(kernel)
+    video = torch.randn(1, 2, 3, 8, 8)
+    expected = torch.stack(
+        [torch.nn.functional.conv2d(frame, kernel, padding=1) for frame in video.unbind(dim=2)], dim=2
+    )
+    torch.testing.assert_close(conv(video), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_levels_without_matching_strides_are_a_config_error():
+    with pytest.raises(ConfigError, match="strides"):
+        Config(channels=(8, 8), strides=())
+
+
+def test_the_paper_config_constructs_at_full_size():
+    with torch.device("meta"):
+        tokenizer = MagvitV2(Config())
+    assert tokenizer.grid(17, 128, 128) == (5, 16, 16)
+    assert tokenizer.num_codes == 2**18

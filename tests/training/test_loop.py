@@ -1,0 +1,155 @@
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import torch
+from torch import nn
+
+from videopoet import checkpoint
+from videopoet.errors import CheckpointError, ConfigError, DataError
+from videopoet.training import journal, loop, optimizer
+from videopoet.training.loop import Config, Losses, Objective
+
+
+class Regression(Objective):
+    """A linear map learns another, with noise drawn from the step's generator; its adversary learns a scalar."""
+
+    def __init__(self, with_adversary: bool = False):
+        torch.manual_seed(0)
+        self.model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2))
+        self.adversary = nn.ModuleDict({"judge": nn.Linear(2, 1)}) if with_adversary else None
+
+    def __call__(self, batch, step, generator):
+        noise = 0.1 * torch.randn(batch.shape, generator=generator)
+        made = self.model(batch + noise)
+        return Losses((made - batch[:, :2]).square().mean(), {"noise": noise.std()}, made=made)
+
+    def adversary_loss(self, batch, made, step):
+        assert self.adversary is not None
+        return Losses(self.adversary["judge"](made).square().mean(), {})
+
+    def validate(self, folder):
+        return {"constant": 1.0}
+
+
+def batches(index):
+    return torch.randn(8, 4, generator=torch.Generator().manual_seed(index))
+
+
+def config(num_steps=12, **values):
+    settings = optimizer.Config(name="muon", learning_rate=1e-2, warmup_steps=2)
+    return Config(
+        num_steps=num_steps, optimizer=settings, checkpoint_every=4, validate_every=6, log_every=1, bf16=False, **values
+    )
+
+
+@pytest.mark.parametrize("with_adversary", [False, True])
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(tmp_path, with_adversary, accumulation):
+    unbroken = Regression(with_adversary)
+    loop.train(unbroken, batches, config(accumulation=accumulation), tmp_path / "unbroken")
+
+    class Stop(Exception):
+        pass
+
+    def stopping(at):
+        def read(index):
+            if index == at * accumulation:
+                raise Stop
+            return batches(index)
+
+        return read
+
+    folder = tmp_path / "broken"
+    for number, at in enumerate((6, 11)):
+        with pytest.raises(Stop):
+            loop.train(
+                Regression(with_adversary), stopping(at), config(accumulation=accumulation), folder, resume=number > 0
+            )
+    resumed = Regression(with_adversary)
+    loop.train(resumed, batches, config(accumulation=accumulation), folder, resume=True)
+    for name, tensor in unbroken.model.state_dict().items():
+        assert torch.equal(tensor, resumed.model.state_dict()[name]), name
+    losses = [[e["loss"] for e in journal.read(f) if e["kind"] == "train"] for f in (tmp_path / "unbroken", folder)]
+    assert losses[0] == losses[1] and len(losses[0]) == 12
+
+
+def test_a_killed_run_resumes_to_the_same_weights(tmp_path):
+    script = tmp_path / "run.py"
+    script.write_text(
+        textwrap.dedent(
+            """
+            import os, signal, sys
+            sys.path.insert(0, os.environ["TESTS"])
+            from test_loop import Regression, batches, config
+            from videopoet.training import loop
+
+            def read(index):
+                if index == 7 and "kill" in sys.argv:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return batches(index)
+
+            loop.train(Regression(), read, config(), sys.argv[1], resume="resume" in sys.argv)
+            """
+        )
+    )
+    environment = {**os.environ, "TESTS": os.path.dirname(__file__)}
+
+    def run(*arguments):
+        return subprocess.run([sys.executable, script, *arguments], env=environment, capture_output=True).returncode
+
+    assert run(tmp_path / "killed", "kill") == -signal.SIGKILL
+    assert run(tmp_path / "killed", "resume") == 0
+    assert run(tmp_path / "whole") == 0
+    last = "checkpoint-0000012/model.safetensors"
+    killed, whole = (checkpoint.load_tensors(tmp_path / name / last) for name in ("killed", "whole"))
+    assert all(torch.equal(killed[name], whole[name]) for name in whole)
+
+
+def test_a_broken_newest_checkpoint_is_passed_over(tmp_path):
+    loop.train(Regression(), batches, config(), tmp_path)
+    weights = tmp_path / "checkpoint-0000012" / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    resumed, whole = Regression(), Regression()
+    loop.train(resumed, batches, config(), tmp_path, resume=True)
+    loop.train(whole, batches, config(), tmp_path / "whole")
+    assert torch.equal(resumed.model[0].weight, whole.model[0].weight)
+
+
+def test_a_run_with_only_broken_checkpoints_is_not_started_anew(tmp_path):
+    loop.train(Regression(), batches, config(), tmp_path)
+    for manifest in tmp_path.glob("checkpoint-*/manifest.json"):
+        manifest.unlink()
+    with pytest.raises(CheckpointError, match="no manifest"):
+        loop.train(Regression(), batches, config(), tmp_path, resume=True)
+
+
+def test_a_folder_that_holds_a_run_is_not_overwritten(tmp_path):
+    loop.train(Regression(), batches, config(), tmp_path)
+    with pytest.raises(ConfigError, match="--resume"):
+        loop.train(Regression(), batches, config(), tmp_path)
+
+
+def test_a_loss_that_is_not_a_number_stops_before_the_weights_change(tmp_path):
+    objective = Regression()
+    before = {name: tensor.clone() for name, tensor in objective.model.state_dict().items()}
+    with pytest.raises(DataError, match="not a number"):
+        loop.train(objective, lambda index: torch.full((8, 4), float("nan")), config(), tmp_path)
+    assert all(torch.equal(before[name], tensor) for name, tensor in objective.model.state_dict().items())
+
+
+def test_only_the_newest_checkpoints_are_kept(tmp_path):
+    loop.train(Regression(), batches, config(keep_checkpoints=1), tmp_path)
+    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-0000012"]
+
+
+def test_the_model_ends_with_its_mean_weights(tmp_path):
+    objective = Regression()
+    loop.train(objective, batches, config(), tmp_path)
+    mean = checkpoint.load_tensors(tmp_path / "checkpoint-0000012" / "mean.safetensors")
+    assert torch.equal(objective.model[0].weight, mean["0.weight"])

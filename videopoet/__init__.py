@@ -1,0 +1,35 @@
+"""videopoet: make and edit video with sound by a language model.
+
+from videopoet import VideoPoet
+
+poet = VideoPoet.from_pretrained()
+poet.generate("text_to_video", prompt="a red ball bounces on the grass", seed=7).save("clip.mp4")
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from videopoet.errors import VideoPoetError
+    from videopoet.generation.pipeline import VideoPoet
+    from videopoet.media.types import Audio, Image, Video
+
+__version__ = "0.1.0"
+__all__ = ["Audio", "Image", "Video", "VideoPoet", "VideoPoetError"]
+
+_HOME = {
+    "Audio": "videopoet.media.types",
+    "Image": "videopoet.media.types",
+    "Video": "videopoet.media.types",
+    "VideoPoet": "videopoet.generation.pipeline",
+    "VideoPoetError": "videopoet.errors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name on first use, so that `import videopoet` takes milliseconds."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'videopoet' has no attribute '{name}'")
+    return getattr(importlib.import_module(_HOME[name]), name)

@@ -1,0 +1,88 @@
+"""Configs that check themselves: frozen, closed to unknown keys, explained field by field."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from videopoet.errors import ConfigError
+
+
+class BaseConfig(BaseModel):
+    """A component's settings. A wrong or unknown key raises `ConfigError` on construction."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def __init__(self, **values: Any):
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise ConfigError(_explain(type(self), error), code="config_invalid") from None
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Build from plain JSON values, nested configs included."""
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise ConfigError(_explain(cls, error), code="config_invalid") from None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values; `from_dict` reads them back."""
+        return self.model_dump(mode="json")
+
+
+C = TypeVar("C", bound=BaseConfig)
+
+
+def override(config: C, assignments: list[str]) -> C:
+    """Apply dotted assignments such as `optimizer.learning_rate=3e-4` and check the result.
+
+    Raises:
+        ConfigError: An assignment without `=`, an unknown key, or a value that does not fit.
+    """
+    values = config.to_dict()
+    for assignment in assignments:
+        path, separator, text = assignment.partition("=")
+        if not separator:
+            raise ConfigError(f"'{assignment}' sets nothing; write key=value, such as seed=3", code="config_assignment")
+        *parents, leaf = path.strip().split(".")
+        place = values
+        for depth, key in enumerate([*parents, leaf]):
+            if not isinstance(place, dict) or key not in place:
+                close = difflib.get_close_matches(key, place, n=3) if isinstance(place, dict) else []
+                known = ", ".join(close or sorted(place)) if isinstance(place, dict) else "nothing below it"
+                where = ".".join(path.split(".")[:depth]) or "the config"
+                raise ConfigError(
+                    f"unknown config key '{path}'; {where} has: {known}; see `videopoet train --dry-run`",
+                    code="config_unknown_key",
+                )
+            if depth < len(parents):
+                place = place[key]
+        place[leaf] = _parse(text)
+    return type(config).from_dict(values)
+
+
+def _parse(text: str) -> Any:
+    value = yaml.safe_load(text)
+    if isinstance(value, str):  # YAML 1.1 reads 1e-4 as a string
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _explain(config: type[BaseModel], error: ValidationError) -> str:
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"]) or "value"
+    if first["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(str(first["loc"][-1]), config.model_fields, n=3)
+        return f"unknown config key '{place}'; the keys are {', '.join(close or config.model_fields)}; correct the name"
+    if first["type"] == "missing":
+        return f"config key '{place}' is missing; it has no default; give it a value"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"config key '{place}' is {first['input']!r}; {message[0].lower()}{message[1:]}; correct the value"

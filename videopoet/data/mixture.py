@@ -1,0 +1,253 @@
+"""What a training step sees: batch number `index` is a pure function of (seed, index), whatever was read before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from videopoet import runtime
+from videopoet.config import BaseConfig
+from videopoet.data import toybox_sound
+from videopoet.data.toybox import STYLES, Scene, ToyBox
+from videopoet.data.toybox_picture import stylize
+from videopoet.errors import ConfigError
+from videopoet.media.signals import structure_clip
+from videopoet.sequence import conditions, layout
+from videopoet.sequence.conditions import View
+from videopoet.sequence.tasks import Task, find_task
+from videopoet.sequence.vocabulary import Vocabulary
+from videopoet.text_encoders.base import TextEncoder
+from videopoet.tokenizers.base import AudioTokenizer, VideoTokenizer
+
+
+class Stage(BaseConfig):
+    """A stretch of a video tokenizer's training, on clips of one shape."""
+
+    num_batches: int = Field(ge=1)
+    """Batches in this stage; the last stage goes on for as long as the run does."""
+    batch_size: int = Field(ge=1)
+    """Windows in a batch."""
+    num_frames: int = Field(default=17, ge=1)
+    """Frames of a window; 1 trains on images."""
+    windows_per_clip: int = Field(default=1, ge=1)
+    """Windows cut from one rendered clip, at random times."""
+
+
+class VideoBatches:
+    """Windows of toy-box clips in stages, such as images, then short clips, then whole clips.
+
+    Calling it gives pixels in [-1, 1], (B, 3, T, H, W).
+    """
+
+    def __init__(self, toybox: ToyBox, stages: tuple[Stage, ...], seed: int, device: torch.device | str = "cpu"):
+        self.toybox, self.stages, self.seed, self.device = toybox, stages, seed, device
+
+    def __call__(self, index: int) -> Tensor:
+        stage = self._stage(index)
+        generator = runtime.generator(self.seed, "video", index)
+        num_clips = -(-stage.batch_size // stage.windows_per_clip)
+        clips = self.toybox.render(_scenes(self.toybox, num_clips, generator), device=self.device, audio=False)
+        last = clips.video.shape[2] - stage.num_frames
+        windows = []
+        for number in range(stage.batch_size):
+            start = int(torch.randint(last + 1, (), generator=generator))
+            windows.append(clips.video[number % num_clips, :, start : start + stage.num_frames])
+        return torch.stack(windows)
+
+    def _stage(self, index: int) -> Stage:
+        for stage in self.stages:
+            if index < stage.num_batches:
+                return stage
+            index -= stage.num_batches
+        return self.stages[-1]
+
+
+class Sounds(BaseConfig):
+    """What sounds an audio tokenizer is trained on."""
+
+    batch_size: int = Field(default=4, ge=1)
+    num_samples: int | None = Field(default=None, ge=2048)
+    """Samples of a crop, from a random place; None takes whole clips."""
+    impact_share: float = Field(default=0.0, ge=0, le=1)
+    """Share of batches made only of clips in which something strikes something: the rest of the world is quiet."""
+
+
+class AudioBatches:
+    """Sounds of toy-box clips: calling it gives samples in [-1, 1], (B, 1, S)."""
+
+    def __init__(self, toybox: ToyBox, config: Sounds, seed: int, device: torch.device | str = "cpu"):
+        self.toybox, self.config, self.seed, self.device = toybox, config, seed, device
+
+    def __call__(self, index: int) -> Tensor:
+        generator = runtime.generator(self.seed, "audio", index)
+        size = self.config.batch_size
+        scenes: list[Scene] = []
+        strikes = float(torch.rand((), generator=generator)) < self.config.impact_share
+        while len(scenes) < size:
+            scenes += [scene for scene in _scenes(self.toybox, size, generator) if scene.impacts or not strikes]
+        audio = toybox_sound.play(scenes[:size], self.toybox.config.sample_rate, self.device)
+        if self.config.num_samples is None:
+            return audio
+        starts = torch.randint(audio.shape[-1] - self.config.num_samples + 1, (size,), generator=generator)
+        pairs = zip(audio, starts.tolist(), strict=True)
+        return torch.stack([sound[:, start : start + self.config.num_samples] for sound, start in pairs])
+
+
+class Share(BaseConfig):
+    """How much of a language model's training one task gets."""
+
+    task: str
+    batch_size: int = Field(ge=1)
+    weight: float = Field(ge=0)
+    """Chance of the task in a step, relative to the other tasks'."""
+    early_weight: float | None = Field(default=None, ge=0)
+    """The same during the early batches; None keeps `weight`."""
+
+
+class MixtureConfig(BaseConfig):
+    """Which tasks are trained, how often, and in what order."""
+
+    shares: tuple[Share, ...]
+    early_batches: int = Field(default=0, ge=0)
+    """Batches at the start with the early weights; the paper gives images 90% of the first quarter."""
+    text_drop: float = Field(default=0.1, ge=0, le=1)
+    """Share of batches whose text is left out, so that guidance has an unconditional model."""
+    pool_clips: int = Field(default=256, ge=1)
+    """Clips that are rendered and tokenized together, and that batches are then drawn from."""
+    pool_batches: int = Field(default=32, ge=1)
+    """Batches drawn from one pool before the next takes its place."""
+
+
+@dataclass(frozen=True)
+class TaskBatch:
+    """Rows of one task and one shape."""
+
+    task: str
+    rows: layout.Batch
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Clips and their codes, in order of the length of their captions."""
+
+    scenes: list[Scene]
+    texts: list[list[int]]
+    codes: dict[str, Tensor]
+    """`video` (N, t, h, w) and `audio` (N, Q, s)."""
+
+
+class TaskBatches:
+    """Batches for the language model: a task by lot, clips of a pool, their codes, laid out as rows.
+
+    Clips of a batch have captions of about one length, so that hardly a position is padding.
+    """
+
+    def __init__(
+        self,
+        toybox: ToyBox,
+        config: MixtureConfig,
+        video_tokenizer: VideoTokenizer,
+        audio_tokenizer: AudioTokenizer,
+        text_encoder: TextEncoder,
+        vocabulary: Vocabulary,
+        seed: int,
+        device: torch.device | str = "cpu",
+    ):
+        self.toybox, self.config, self.seed, self.device = toybox, config, seed, device
+        self.video_tokenizer, self.audio_tokenizer = video_tokenizer, audio_tokenizer
+        self.text_encoder, self.vocabulary = text_encoder, vocabulary
+        self._pools: dict[int, Pool] = {}
+
+    def __call__(self, index: int) -> TaskBatch:
+        generator = runtime.generator(self.seed, "task", index)
+        early = index < self.config.early_batches
+        weights = [
+            share.early_weight if early and share.early_weight is not None else share.weight
+            for share in self.config.shares
+        ]
+        share = self.config.shares[int(torch.multinomial(torch.tensor(weights), 1, generator=generator))]
+        number = index // self.config.pool_batches
+        if number not in self._pools:
+            self._pools = {number: self.pool(number, self.config.pool_clips)}
+        return self.batch(find_task(share.task), share.batch_size, self._pools[number], generator)
+
+    @torch.no_grad()
+    def pool(self, number: int, num_clips: int) -> Pool:
+        """Render and tokenize the pool of that number."""
+        scenes = _scenes(self.toybox, num_clips, runtime.generator(self.seed, "pool", number))
+        scenes.sort(key=lambda scene: len(self.text_encoder.encode(scene.caption)))
+        video_codes, audio_codes = [], []
+        for first in range(0, num_clips, 16):
+            clips = self.toybox.render(scenes[first : first + 16], device=self.device)
+            assert clips.audio is not None
+            with runtime.autocast(self.device):
+                video_codes.append(self.video_tokenizer.encode(clips.video))
+                audio_codes.append(self.audio_tokenizer.encode(clips.audio))
+        codes = {"video": torch.cat(video_codes), "audio": torch.cat(audio_codes)}
+        return Pool(scenes, [self.text_encoder.encode(scene.caption) for scene in scenes], codes)
+
+    @torch.no_grad()
+    def batch(self, task: Task, batch_size: int, pool: Pool, generator: torch.Generator) -> TaskBatch:
+        """Rows of one task, made of clips of the pool that the generator draws.
+
+        Raises:
+            ConfigError: The pool has fewer clips than the batch.
+        """
+        if batch_size > len(pool.scenes):
+            raise ConfigError(
+                f"a batch of {task.name} has {batch_size} clips, a pool only {len(pool.scenes)}; raise "
+                "mixture.pool_clips or lower the share's batch_size",
+                code="config_invalid",
+            )
+        first = int(torch.randint(len(pool.scenes) - batch_size + 1, (), generator=generator))
+        chosen = slice(first, first + batch_size)
+        style = None
+        texts = pool.texts[chosen]
+        if any(view.change == "structure" for view in task.given):
+            style = STYLES[int(torch.randint(len(STYLES), (), generator=generator))]
+            texts = [self.text_encoder.encode(f"{scene.caption}, {style}") for scene in pool.scenes[chosen]]
+        drops_text = float(torch.rand((), generator=generator)) < self.config.text_drop
+        pieces: dict[str, Tensor | list[Tensor]] = {}
+        for view, name in _named_views(task):
+            if view.modality == "text":
+                if not (view in task.given and drops_text):
+                    pieces[name] = [torch.tensor(text, device=self.device) for text in texts]
+            elif view.change is None and not (style and view in task.predict):
+                pieces[name] = view.of(pool.codes[view.modality][chosen])
+            else:
+                pieces[name] = self._changed_codes(view, pool.scenes[chosen], style, generator)
+        rows = [
+            layout.build(task, self.vocabulary, {name: codes[number] for name, codes in pieces.items()})
+            for number in range(batch_size)
+        ]
+        return TaskBatch(task.name, layout.batch_rows(rows, self.vocabulary.special("<pad>")))
+
+    def _changed_codes(self, view: View, scenes: list[Scene], style: str | None, generator: torch.Generator) -> Tensor:
+        """Codes of a view whose pixels are changed first: masked, turned into structure, or painted in a style."""
+        clips = self.toybox.render(scenes, device=self.device, audio=False, truth=view.change == "structure")
+        if view.change == "structure":
+            assert clips.depth is not None and clips.flow is not None
+            pixels = structure_clip(clips.depth, clips.flow)
+        elif view.change is None:
+            assert style is not None
+            pixels = stylize(clips.video, style)
+        else:
+            region = conditions.random_region(generator)
+            keep = conditions.keep_mask(region, view.change, *clips.video.shape[2:])
+            pixels = conditions.masked_clip(clips.video, keep.to(clips.video.device))
+        with runtime.autocast(self.device):
+            return view.of(self.video_tokenizer.encode(pixels))
+
+
+def _named_views(task: Task) -> list[tuple[View, str]]:
+    """Every view of a task with the name of its piece in a row."""
+    given = [(view, view.piece) for view in task.given]
+    return given + [(view, f"{view.modality}_out") for view in task.predict]
+
+
+def _scenes(toybox: ToyBox, count: int, generator: torch.Generator) -> list[Scene]:
+    seeds = torch.randint(2**48, (count,), generator=generator)
+    return [toybox.scene(int(seed)) for seed in seeds]

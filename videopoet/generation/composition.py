@@ -1,0 +1,288 @@
+"""How a request becomes media: window by window, filled in by a decoder and joined.
+
+A clip longer than a window is made by going on: the end of what there is becomes the known start of the next window.
+Sound is made from the finished codes of each window, those of several windows at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from videopoet import runtime
+from videopoet.errors import TaskError
+from videopoet.generation import given
+from videopoet.generation.decoders.base import Decoder
+from videopoet.generation.poet_folder import Parts
+from videopoet.generation.request import Request
+from videopoet.generation.window import Window
+from videopoet.media.resample import resample_audio
+from videopoet.media.types import Audio, Image, Media, Video
+from videopoet.sequence import conditions, layout
+from videopoet.sequence.conditions import REGIONS
+from videopoet.sequence.tasks import TASKS, Task
+
+GOING_ON, HEARING = TASKS["video_continuation"], TASKS["video_to_audio"]
+ROWS_AT_ONCE = 16
+"""The most windows whose sound is made in one batch."""
+
+
+@dataclass(frozen=True, eq=False)
+class Stretch:
+    """A window in the clip that it is part of: its codes, (t, h, w), and how many frames at its end are new there."""
+
+    codes: Tensor
+    num_new: int
+
+
+class Composition:
+    """One request in the making.
+
+    Args:
+        parts: The poet.
+        request: A completed request.
+        seed: Of all that is drawn.
+        decoder: Fills rows in.
+        on_step: Called with how many of the steps are done, and how many there are.
+
+    Raises:
+        TaskError: The model cannot make what is asked for, or the prompt cannot be read.
+    """
+
+    def __init__(
+        self, parts: Parts, request: Request, seed: int, decoder: Decoder, on_step: Callable[[int, int], None]
+    ):
+        self.parts, self.request, self.seed, self.decoder, self.on_step = parts, request, seed, decoder, on_step
+        self.warnings: list[str] = []
+        self.tasks = parts.settings.tasks
+        if request.task not in self.tasks:
+            raise TaskError(
+                f"this model was not trained for {request.task}; it was for {', '.join(self.tasks)}; "
+                "choose one of these",
+                code="task_unsupported",
+            )
+        self.window = Window(parts, request.height, request.width)
+        self.prompt, self.negative_prompt = self._read(request.prompt), self._read(request.negative_prompt)
+        self.num_steps = self.num_done = 0
+
+    def make(self) -> Media | str:
+        """What the request asks for."""
+        task, request = self.request.row, self.request
+        if task.gives == ("text",):
+            return self._caption()
+        if task.gives == ("image",):
+            self.num_steps = self.window.num_steps(task)
+            return Image.from_pixels(self.window.decode(self._fill(task, [{}])[0]["video_out"])[:, 0])
+        if task.gives == ("audio",):
+            return self._sound_alone() if request.video is None else self._clip_with_sound(request.video)
+        if all(view.modality == "text" or view.starts_output for view in task.given):
+            return self._film()
+        return self._edited_clip()
+
+    def _film(self) -> Video:
+        """A clip of any length, from words, a picture or the end of a clip."""
+        task, request, window = self.request.row, self.request, self.window
+        overlap = window.shown_frames(GOING_ON.given[-1])
+        known = given.clip(request.video, window) if request.video is not None else None
+        num_first = window.num_frames if known is None else window.num_frames - overlap
+        wanted = self._wanted_frames(num_first, offset=1 if known is None else 0)
+        num_more = math.ceil(max(0, wanted - num_first) / (window.num_frames - overlap))
+        if num_more and GOING_ON.name not in self.tasks:
+            raise TaskError(
+                f"{wanted} frames are asked for; this model makes {num_first} and was not trained to go on; "
+                "ask for fewer",
+                code="range",
+            )
+        hears = self._hears()
+        self.num_steps = window.num_steps(task) + num_more * window.num_steps(GOING_ON)
+        self.num_steps += hears * self._hearing_steps(1 + num_more)
+
+        pixels = torch.empty(3, 0, window.height, window.width) if known is None else given.end_of(known, overlap)
+        num_known = pixels.shape[1]
+        stretches: list[Stretch] = []
+        for number in range(1 + num_more):
+            start = pixels[:, -overlap:]
+            if request.image is not None and not number:
+                start = given.picture(request.image, window)
+            made = self._fill(
+                GOING_ON if number else task, [{"video_start": window.encode(start)} if start.numel() else {}], number
+            )
+            stretches.append(
+                Stretch(made[0]["video_out"], window.num_frames - overlap if pixels.numel() else window.num_frames)
+            )
+            pixels = torch.cat([pixels, window.decode(stretches[-1].codes)[:, -stretches[-1].num_new :]], dim=1)
+        new = Video.from_pixels(pixels[:, num_known : num_known + wanted], window.frame_rate)
+        sound = self._sound_of(stretches, new.seconds) if hears else None
+        return Video(new.frames, new.frame_rate, sound) if known is None else _joined(known, new, sound)
+
+    def _edited_clip(self) -> Video:
+        """A clip of one window at most, of the length of what is given, and with its sound where it has one."""
+        task, request, window = self.request.row, self.request, self.window
+        pieces, sound, most = {}, None, window.num_frames
+        for view in task.given:
+            if view.modality == "text":
+                continue
+            if view.modality == "audio":
+                assert request.audio is not None
+                heard = given.sound(request.audio, self.warnings)
+                if view.part == "whole":
+                    sound = heard
+                    samples = given.whole_sound(heard, window, self.warnings)
+                    most = min(most, max(1, math.ceil(heard.seconds * window.frame_rate - 1e-6)))
+                else:
+                    samples = given.beginning_of(heard, window, window.shown_samples(view))
+                pieces[view.piece] = window.encode_audio(samples)
+                continue
+            if view.change == "structure":
+                shown = given.structure(request.structure, window)
+                most = shown.shape[1]
+            elif view.name == "image":
+                assert request.image is not None
+                pieces[view.piece] = window.encode(given.picture(request.image, window))
+                continue
+            else:
+                assert request.video is not None and view.change is not None
+                clip = given.first_window(given.clip(request.video, window), window, self.warnings)
+                sound, most = clip.audio, clip.num_frames
+                shown = clip.pixels()
+                keep = conditions.keep_mask(REGIONS[request.mask or "central"], view.change, *shown.shape[1:])
+                shown = conditions.masked_clip(shown, keep)
+            pieces[view.piece] = window.encode(window.filled_up(shown))
+        wanted = self._wanted_frames(most, most=most)
+        hears = sound is None and "audio" not in task.gives and self._hears()
+        self.num_steps = window.num_steps(task) + hears * self._hearing_steps(1)
+        made = self._fill(task, [pieces])[0]
+        clip = Video.from_pixels(window.decode(made["video_out"])[:, :wanted], window.frame_rate)
+        if "audio_out" in made:
+            sound = Audio(window.decode_audio(made["audio_out"]), window.sample_rate)
+        elif hears:
+            sound = self._sound_of([Stretch(made["video_out"], window.num_frames)], clip.seconds)
+        return Video(clip.frames, clip.frame_rate, sound and _lasting(sound, clip.seconds, longer=False))
+
+    def _clip_with_sound(self, video: str | Path | Video) -> Video:
+        """The user's own frames, with sound for all of them."""
+        own = given.untouched_clip(video)
+        parts = given.clip(own, self.window).pixels().split(self.window.num_frames, dim=1)
+        self.num_steps = self._hearing_steps(len(parts))
+        stretches = [Stretch(self.window.encode(self.window.filled_up(part)), self.window.num_frames) for part in parts]
+        return Video(own.frames, own.frame_rate, self._sound_of(stretches, own.seconds))
+
+    def _sound_alone(self) -> Audio:
+        """A sound from words."""
+        task, window = self.request.row, self.window
+        seconds = self.request.seconds or window.seconds
+        if seconds > window.seconds:
+            raise TaskError(
+                f"seconds is {seconds:g}; this model makes sounds of {window.seconds:g} at most; ask for a shorter one",
+                code="range",
+            )
+        self.num_steps = window.num_steps(task)
+        codes = self._fill(task, [{}])[0]["audio_out"]
+        return _lasting(Audio(window.decode_audio(codes), window.sample_rate), seconds)
+
+    def _caption(self) -> str:
+        """What a clip shows."""
+        task, window = self.request.row, self.window
+        assert self.request.video is not None
+        clip = given.first_window(given.clip(self.request.video, window), window, self.warnings)
+        self.num_steps = window.num_steps(task)
+        made = self._fill(task, [{"video_in": window.encode(window.filled_up(clip.pixels()))}])
+        return self.parts.text_encoder.decode(made[0]["text_out"].tolist())
+
+    def _hears(self) -> bool:
+        """Whether to make the sound of a clip."""
+        if self.request.sound and HEARING.name not in self.tasks:
+            self.warnings.append("this model was not trained to make sound; the clip is silent")
+        return self.request.sound and HEARING.name in self.tasks
+
+    def _hearing_steps(self, num_stretches: int) -> int:
+        return math.ceil(num_stretches / ROWS_AT_ONCE) * self.window.num_steps(HEARING)
+
+    def _sound_of(self, stretches: list[Stretch], seconds: float) -> Audio:
+        """The sound of consecutive stretches; each gives that of its new frames."""
+        window, parts = self.window, []
+        for first in range(0, len(stretches), ROWS_AT_ONCE):
+            group = stretches[first : first + ROWS_AT_ONCE]
+            made = self._fill(HEARING, [{"video_in": stretch.codes} for stretch in group], first)
+            for stretch, pieces in zip(group, made, strict=True):
+                num_new = round(stretch.num_new / window.frame_rate * window.sample_rate)
+                parts.append(window.decode_audio(pieces["audio_out"])[:, window.num_samples - num_new :])
+        return _lasting(Audio(torch.cat(parts, dim=1), window.sample_rate), seconds)
+
+    def _fill(self, task: Task, rows_pieces: list[dict[str, Tensor]], number: int = 0) -> list[dict[str, Tensor]]:
+        """All pieces of a task's rows, which are those of the windows from `number` on."""
+        speaks = self.prompt is not None and any(view.modality == "text" for view in task.given)
+        text = {"text_in": self.prompt} if speaks and self.prompt is not None else {}
+        no_text = {"text_in": self.negative_prompt} if self.negative_prompt is not None else {}
+        guided = speaks and self.request.guidance_scale != 1
+
+        def advance() -> None:
+            self.num_done += 1
+            self.on_step(self.num_done, self.num_steps)
+
+        rows = self.decoder.decode(
+            self.parts.language_model,
+            self.parts.vocabulary,
+            [self.window.plan(task, text | pieces) for pieces in rows_pieces],
+            [self.window.plan(task, no_text | pieces) for pieces in rows_pieces] if guided else [],
+            self.request.sampling,
+            [runtime.generator(self.seed, task.name, number + index) for index in range(len(rows_pieces))],
+            advance,
+        )
+        return [layout.read_back(row, self.parts.vocabulary) for row in rows]
+
+    def _read(self, prompt: str | None) -> Tensor | None:
+        """A prompt as ids; words that the model does not know are said."""
+        if prompt is None:
+            return None
+        ids = self.parts.text_encoder.encode(prompt)
+        if unknown := self.parts.text_encoder.unknown_words(prompt):
+            words = ", ".join(f"'{word}'" for word in unknown)
+            self.warnings.append(
+                f"the model does not know the word {words}; the result may be without it"
+                if len(unknown) == 1
+                else f"the model does not know the words {words}; the result may be without them"
+            )
+        return torch.tensor(ids)
+
+    def _wanted_frames(self, usual: int, offset: int = 1, most: int | None = None) -> int:
+        """How many new frames the request asks for: `offset` and a multiple of the stride where it counts frames."""
+        request, stride = self.request, self.parts.video_tokenizer.time_stride
+        wanted = request.num_frames or usual
+        if request.seconds is not None:
+            wanted = max(1, round(request.seconds * self.window.frame_rate))
+        elif request.num_frames is not None and (wanted - offset) % stride:
+            nearest = offset + stride * max(1 - offset, round((wanted - offset) / stride))
+            raise TaskError(
+                f"num_frames is {wanted}, which is off the grid; {request.task} makes {offset or stride} + {stride} k "
+                f"frames; use {nearest}",
+                code="frames_not_on_grid",
+            )
+        if most is not None and wanted > most:
+            raise TaskError(
+                f"{wanted} frames are asked for; {request.task} makes at most {most} of what is given; ask for fewer",
+                code="range",
+            )
+        return wanted
+
+
+def _lasting(sound: Audio, seconds: float, longer: bool = True) -> Audio:
+    """Sound of that length; where samples are missing it goes on in silence, unless `longer` is off."""
+    missing = round(seconds * sound.sample_rate) - sound.num_samples
+    return Audio(F.pad(sound.samples, (0, missing if longer else min(0, missing))).contiguous(), sound.sample_rate)
+
+
+def _joined(clip: Video, new: Video, sound: Audio | None) -> Video:
+    """A clip and what comes after it; its own sound keeps its rate and channels, and the new one takes them."""
+    frames = torch.cat([clip.frames, new.frames], dim=1)
+    if sound is None:
+        return Video(frames, clip.frame_rate, clip.audio)
+    own = _lasting(clip.audio or Audio(torch.zeros(1, 0), sound.sample_rate), clip.seconds)
+    after = resample_audio(sound, own.sample_rate, own.num_channels)
+    return Video(frames, clip.frame_rate, Audio(torch.cat([own.samples, after.samples], dim=1), own.sample_rate))

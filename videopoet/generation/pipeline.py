@@ -1,0 +1,249 @@
+"""VideoPoet: a request in, media out. What happens between is in `composition`, how tokens are chosen in `decoders`."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import secrets
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+
+from videopoet import __version__, checkpoint, runtime
+from videopoet.generation import given, poet_folder
+from videopoet.generation.composition import Composition
+from videopoet.generation.decoders.autoregressive import Autoregressive
+from videopoet.generation.poet_folder import Parts
+from videopoet.generation.request import Request, Settings
+from videopoet.generation.window import Window
+from videopoet.media.files import write
+from videopoet.media.quality import psnr, ssim
+from videopoet.media.resample import resample_audio
+from videopoet.media.types import Audio, Media, Video
+from videopoet.models.language_model import LanguageModel
+from videopoet.sequence.vocabulary import Vocabulary
+from videopoet.text_encoders.base import TextEncoder
+from videopoet.tokenizers.base import AudioTokenizer, VideoTokenizer
+
+__all__ = ["Parts", "Reconstruction", "Request", "Result", "Settings", "VideoPoet"]
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What a request became."""
+
+    media: Media | str
+    """A Video, an Image, an Audio, or the text of a caption."""
+    metadata: dict[str, Any]
+    """How it was made: prompt, seed, model and settings."""
+    warnings: tuple[str, ...] = ()
+    """What was asked for and may not be in the result."""
+
+    @property
+    def seed(self) -> int:
+        """Asking again with it gives the same result."""
+        return self.metadata["seed"]
+
+    def save(self, path: str | Path, metadata: bool = True) -> None:
+        """Write the media, with how it was made unless `metadata` is off; a clip as .wav is its sound alone.
+
+        Raises:
+            MediaError: The extension does not fit.
+            OSError: The disk is full, or the place cannot be written.
+        """
+        media, path = self.media, Path(path)
+        if isinstance(media, str):
+            checkpoint.write_atomically(path, lambda file: file.write_text(media + "\n", encoding="utf-8"))
+            return
+        if isinstance(media, Video) and media.audio is not None and path.suffix.lower() == ".wav":
+            media = media.audio
+        write(media, path, self.metadata if metadata else None)
+
+
+@dataclass(frozen=True, eq=False)
+class Reconstruction:
+    """A clip seen through its tokens, and what they kept of it."""
+
+    video: Video
+    psnr: float
+    """dB, over the whole clip."""
+    ssim: float
+    bits_per_pixel: float
+    """Of the picture: bits of its codes over height x width x frames."""
+
+
+class VideoPoet:
+    """One model that makes and edits video with sound.
+
+    Args:
+        video_tokenizer: Clips to codes and back.
+        audio_tokenizer: Sound to codes and back.
+        text_encoder: Words to ids.
+        language_model: Chooses tokens.
+        vocabulary: Joins them all.
+        settings: What is made of a request that does not say.
+
+    Raises:
+        CheckpointError: The parts do not belong together.
+    """
+
+    def __init__(
+        self,
+        video_tokenizer: VideoTokenizer,
+        audio_tokenizer: AudioTokenizer,
+        text_encoder: TextEncoder,
+        language_model: LanguageModel,
+        vocabulary: Vocabulary,
+        settings: Settings,
+    ):
+        self.parts = Parts(video_tokenizer, audio_tokenizer, text_encoder, language_model, vocabulary, settings)
+        self.decoder = Autoregressive()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: str | Path | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> Self:
+        """Read a poet; see `poet_folder.load`.
+
+        Raises:
+            CheckpointError: It is missing, broken, of a newer format, or its parts do not belong together.
+            ConfigError: There is no such device.
+        """
+        parts = poet_folder.load(path, device, dtype)
+        return cls(
+            parts.video_tokenizer,
+            parts.audio_tokenizer,
+            parts.text_encoder,
+            parts.language_model,
+            parts.vocabulary,
+            parts.settings,
+        )
+
+    def save_pretrained(self, folder: str | Path, dtype: torch.dtype = torch.bfloat16) -> None:
+        """Write the poet's folder, whole or not at all."""
+        poet_folder.save(self.parts, folder, dtype)
+
+    def generate(
+        self,
+        task: str,
+        *,
+        progress: bool = True,
+        on_step: Callable[[int, int], None] | None = None,
+        **inputs: Any,
+    ) -> Result:
+        """Make what a task makes.
+
+        Args:
+            task: An entry of the task table.
+            progress: Show a bar, if standard error is a terminal.
+            on_step: Called with how many of the steps are done, and how many there are; what it raises ends the work.
+            inputs: The other fields of `Request`.
+
+        Raises:
+            TaskError: The request does not fit the task or the model.
+            MediaError: A given file is missing or broken.
+        """
+        return self(Request(task=task, **inputs), progress=progress, on_step=on_step)
+
+    def __call__(
+        self, request: Request, *, progress: bool = True, on_step: Callable[[int, int], None] | None = None
+    ) -> Result:
+        """Make what a request asks for; see `generate`."""
+        settings = self.parts.settings
+        request = request.completed(settings)
+        seed = secrets.randbelow(2**31) if request.seed is None else request.seed
+        model = self.parts.language_model
+        was_training = model.training
+        with contextlib.ExitStack() as stack:
+            stack.callback(model.train, was_training)
+            bar: list[Callable[..., None]] = []  # shown with the first step, when the number of steps is known
+
+            def step(number: int, total: int) -> None:
+                if not bar:
+                    name = request.task.replace("_", " ")
+                    bar.append(stack.enter_context(runtime.progress(total, name, enabled=progress)))
+                bar[0]()
+                if on_step is not None:
+                    on_step(number, total)
+
+            model.eval()
+            composition = Composition(self.parts, request, seed, self.decoder, step)
+            media = composition.make()
+        metadata = {
+            "generator": f"videopoet {__version__}",
+            "model": settings.name,
+            "task": request.task,
+            "prompt": request.prompt,
+            "negative_prompt": request.negative_prompt,
+            "seed": seed,
+            "mask": request.mask,
+            **asdict(request.sampling),
+        }
+        metadata = {key: value for key, value in metadata.items() if value is not None}
+        return Result(media, metadata, tuple(composition.warnings))
+
+    def reconstruct(self, video: str | Path | Video) -> Reconstruction:
+        """See a clip, at the model's size and frame rate, through its tokens, sound included.
+
+        As many frames are kept as fit the tokenizer's grid; frames at the end that do not are left out.
+
+        Raises:
+            MediaError: The file is missing, broken or too long.
+        """
+        window, tokenizer = Window(self.parts), self.parts.video_tokenizer
+        clip = given.clip(video, window)
+        num_frames = 1 + (clip.num_frames - 1) // tokenizer.time_stride * tokenizer.time_stride
+        original = Video(clip.frames[:, :num_frames], clip.frame_rate)
+        codes = window.encode(original.pixels())
+        seen = Video.from_pixels(window.decode(codes), clip.frame_rate, self._heard(clip.audio, original.seconds))
+        return Reconstruction(
+            seen,
+            psnr(seen.frames, original.frames),
+            ssim(seen.frames, original.frames),
+            codes.numel() * math.log2(tokenizer.num_codes) / (num_frames * window.height * window.width),
+        )
+
+    def _heard(self, audio: Audio | None, seconds: float) -> Audio | None:
+        """Sound through its tokens; None where there is less of it than one code needs."""
+        tokenizer = self.parts.audio_tokenizer
+        if audio is None:
+            return None
+        samples = resample_audio(audio, tokenizer.sample_rate).samples[:, : round(seconds * tokenizer.sample_rate)]
+        if not tokenizer.num_frames(samples.shape[1]):
+            return None
+        with torch.no_grad(), runtime.autocast(self.parts.device):
+            codes = tokenizer.encode(samples[None].to(self.parts.device))
+            return Audio(tokenizer.decode(codes)[0].float().cpu(), tokenizer.sample_rate)
+
+    def describe(self) -> dict[str, Any]:
+        """What the poet consists of and what it makes, as plain values."""
+        parts, contents = self.parts, self.parts.contents
+        settings = parts.settings
+        modules = {
+            contents.video_tokenizer: parts.video_tokenizer,
+            contents.audio_tokenizer: parts.audio_tokenizer,
+            parts.language_model.backbone.config.model_type: parts.language_model,
+        }
+        return {
+            "name": settings.name,
+            "format": contents.format,
+            "parameters": {
+                name: sum(parameter.numel() for parameter in module.parameters()) for name, module in modules.items()
+            },
+            "vocabulary": {
+                "text": parts.vocabulary.config.text_size,
+                "special": parts.vocabulary.config.num_special,
+                "video": parts.vocabulary.config.visual_codes,
+                "audio": parts.vocabulary.config.audio_codebook_size * parts.vocabulary.config.audio_quantizers,
+            },
+            "settings": settings.model_dump(mode="json", exclude={"tasks", "name"}),
+            "tasks": list(settings.tasks),
+            "device": str(parts.device),
+            "dtype": str(parts.language_model.head_weight.dtype).removeprefix("torch."),
+        }

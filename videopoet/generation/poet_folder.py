@@ -1,0 +1,215 @@
+"""A poet's parts, and the folder that holds them.
+
+videopoet.json        format version, the parts' names, the vocabulary, what is made by default
+language_model/       a Hugging Face folder with the text tokenizer in it, and token_embedding/
+video_tokenizer/      config.json, model.safetensors
+audio_tokenizer/      config.json, model.safetensors
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from videopoet import checkpoint, runtime
+from videopoet.config import BaseConfig
+from videopoet.errors import CheckpointError, ConfigError
+from videopoet.generation.request import Settings
+from videopoet.models.language_model import LanguageModel
+from videopoet.registry import component
+from videopoet.sequence import vocabulary as vocabularies
+from videopoet.sequence.vocabulary import Vocabulary
+from videopoet.text_encoders.base import TextEncoder
+from videopoet.tokenizers.base import AudioTokenizer, Tokenizer, VideoTokenizer
+
+BUNDLED = Path(__file__).parents[1] / "bundled"
+"""The poet that ships inside the package."""
+CONTENTS = "videopoet.json"
+FORMAT = 1
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+class Contents(BaseConfig):
+    """What `videopoet.json` says."""
+
+    format: int = FORMAT
+    """Grows when an older version of the code could no longer read the folder."""
+    video_tokenizer: str
+    """Names are those of files in `tokenizers/` and `text_encoders/`."""
+    audio_tokenizer: str
+    text_encoder: str
+    vocabulary: vocabularies.Config
+    settings: Settings
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """What a poet consists of.
+
+    Raises:
+        CheckpointError: The vocabulary was made for other parts than these.
+    """
+
+    video_tokenizer: VideoTokenizer
+    audio_tokenizer: AudioTokenizer
+    text_encoder: TextEncoder
+    language_model: LanguageModel
+    vocabulary: Vocabulary
+    settings: Settings
+
+    def __post_init__(self) -> None:
+        config = self.vocabulary.config
+        for what, has, expected in (
+            ("codes of the video tokenizer", self.video_tokenizer.num_codes, config.visual_codes),
+            ("codes on a level of the audio tokenizer", self.audio_tokenizer.codebook_size, config.audio_codebook_size),
+            ("levels of the audio tokenizer", self.audio_tokenizer.num_quantizers, config.audio_quantizers),
+            ("ids of the text encoder", self.text_encoder.size, config.text_size),
+            ("ids of the language model", len(self.language_model.head_weight), self.vocabulary.size),
+        ):
+            if has != expected:
+                raise CheckpointError(
+                    f"the {what} number {has}, the vocabulary was made for {expected}; the parts do not belong "
+                    "together; use those that were trained together",
+                    code="checkpoint_mismatch",
+                )
+
+    @property
+    def device(self) -> torch.device:
+        return self.language_model.head_weight.device
+
+    @property
+    def contents(self) -> Contents:
+        return Contents(
+            video_tokenizer=_name(self.video_tokenizer),
+            audio_tokenizer=_name(self.audio_tokenizer),
+            text_encoder=_name(self.text_encoder),
+            vocabulary=self.vocabulary.config,
+            settings=self.settings,
+        )
+
+
+def save(parts: Parts, folder: str | Path, dtype: torch.dtype) -> None:
+    """Write a poet's folder, whole or not at all, with its weights in `dtype`; codebooks stay as they are."""
+    with checkpoint.atomic_folder(folder) as place:
+        checkpoint.write_json(place / CONTENTS, parts.contents.to_dict())
+        copy.deepcopy(parts.language_model).to(dtype).save(place / "language_model")
+        parts.text_encoder.save(place / "language_model")
+        _save_tokenizer(parts.video_tokenizer, place / "video_tokenizer", dtype)
+        _save_tokenizer(parts.audio_tokenizer, place / "audio_tokenizer", dtype)
+
+
+def load(path: str | Path | None, device: torch.device | str | None, dtype: torch.dtype | None) -> Parts:
+    """Read a poet.
+
+    Args:
+        path: A folder, the id of one on the Hugging Face hub, or None for the one that ships.
+        device: Where to compute; without it, the best there is.
+        dtype: Of the language model; without it, float32 on a CPU, where it costs a small model no time, else bfloat16.
+
+    Raises:
+        CheckpointError: A part is missing, broken, of a newer format, or made for something else.
+        ConfigError: There is no such device.
+    """
+    device = _device(device)
+    folder = _folder(path)
+    contents = _contents(folder)
+    if dtype is None:
+        dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
+    try:
+        video_tokenizer = component("tokenizers", contents.video_tokenizer)
+        audio_tokenizer = component("tokenizers", contents.audio_tokenizer)
+        text_encoder = component("text_encoders", contents.text_encoder)
+    except ConfigError as error:
+        raise CheckpointError(f"'{folder / CONTENTS}' does not fit: {error}", code="checkpoint_mismatch") from None
+    return Parts(
+        language_model=LanguageModel.load(folder / "language_model", dtype).to(device).requires_grad_(False),
+        text_encoder=text_encoder.load(folder / "language_model"),
+        video_tokenizer=video_tokenizer.load(folder / "video_tokenizer").to(device).requires_grad_(False),
+        audio_tokenizer=audio_tokenizer.load(folder / "audio_tokenizer").to(device).requires_grad_(False),
+        vocabulary=Vocabulary(contents.vocabulary),
+        settings=contents.settings,
+    )
+
+
+def _contents(folder: Path) -> Contents:
+    values = checkpoint.read_json(folder / CONTENTS)
+    version = values.get("format") if isinstance(values, dict) else None
+    if not isinstance(version, int):
+        raise CheckpointError(
+            f"'{folder / CONTENTS}' names no format; a poet's has one; save the model again", code="checkpoint_mismatch"
+        )
+    if version > FORMAT:
+        raise CheckpointError(
+            f"'{folder}' is a model of format {version}, this version of videopoet reads up to {FORMAT}; "
+            "install a newer videopoet",
+            code="checkpoint_mismatch",
+        )
+    try:
+        return Contents.from_dict(values)
+    except ConfigError as error:
+        raise CheckpointError(f"'{folder / CONTENTS}' does not fit: {error}", code="checkpoint_mismatch") from None
+
+
+def _folder(path: str | Path | None) -> Path:
+    if path is None:
+        if not (BUNDLED / CONTENTS).exists():
+            raise CheckpointError(
+                "no model ships with this installation of videopoet; one is needed; name a model's folder or train one "
+                "with `videopoet train`",
+                code="checkpoint_missing",
+            )
+        return BUNDLED
+    if Path(path).is_dir():
+        return Path(path)
+    if isinstance(path, str) and _HUB_ID.fullmatch(path) and not Path(path).parent.is_dir():
+        return _from_hub(path)
+    raise CheckpointError(
+        f"no model folder '{path}'; it must hold {CONTENTS}; check the path or leave it out for the model that ships",
+        code="checkpoint_missing",
+    )
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"no folder '{name}', and it cannot be had from the Hugging Face hub ({str(error).splitlines()[0]}); "
+            "check the name and the network",
+            code="checkpoint_missing",
+        ) from None
+
+
+def _device(name: torch.device | str | None) -> torch.device:
+    if name is None:
+        return runtime.best_device()
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):  # the latter where torch was built without the device
+        raise ConfigError(
+            f"device '{name}' cannot be used here; the best there is is {runtime.best_device()}; leave the device out "
+            "or name another",
+            code="device_invalid",
+        ) from None
+    return device
+
+
+def _save_tokenizer(tokenizer: Tokenizer, folder: Path, dtype: torch.dtype) -> None:
+    """Codebooks keep their dtype: a rounded one would give other codes than the language model was trained on."""
+    tensors = {
+        name: tensor.to(dtype) if tensor.is_floating_point() and not name.startswith("quantizer.") else tensor
+        for name, tensor in tokenizer.state_dict().items()
+    }
+    checkpoint.save_component(folder, tokenizer.config, tensors)
+
+
+def _name(part: object) -> str:
+    return type(part).__module__.rpartition(".")[2]

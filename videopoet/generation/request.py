@@ -1,0 +1,227 @@
+"""A request: what a user asks for, checked once, here, against the task table; the same behind Python, CLI and HTTP."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from torch import Tensor
+
+from videopoet.config import BaseConfig
+from videopoet.errors import TaskError
+from videopoet.generation.sampling import Sampling
+from videopoet.media.types import Audio, Image, Video
+from videopoet.sequence.conditions import REGIONS
+from videopoet.sequence.tasks import TASKS, Task, find_task
+
+LONGEST_PROMPT = 2000
+"""The most characters of a prompt; how many tokens fit is the text encoder's to say."""
+
+
+class Settings(BaseConfig):
+    """What a poet makes of a request that does not say."""
+
+    name: str = "videopoet"
+    """Of the model, as the metadata of what it makes says it."""
+    height: int = 128
+    """Pixels."""
+    width: int = 128
+    num_frames: int = 17
+    """Frames of one row; longer clips are made of several."""
+    frame_rate: float = 8.0
+    """Frames per second."""
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float = 0.95
+    guidance_scale: float = 3.0
+    tasks: tuple[str, ...] = tuple(TASKS)
+    """What the model was trained for."""
+
+
+class _Range(NamedTuple):
+    kind: type
+    least: float
+    most: float
+    hint: str
+
+
+_RANGES = {
+    "seed": _Range(int, 0, 2**64 - 1, "any number in it gives a result of its own"),
+    "seconds": _Range(float, 1e-3, 60, "ask for a shorter clip and continue it"),
+    "num_frames": _Range(int, 1, 1441, "ask for a shorter clip and continue it"),
+    "height": _Range(int, 1, 8192, "choose a size that the model makes"),
+    "width": _Range(int, 1, 8192, "choose a size that the model makes"),
+    "temperature": _Range(float, 0, 10, "0 always takes the likeliest token"),
+    "top_k": _Range(int, 1, 2**20, "leave it out to choose among all tokens"),
+    "top_p": _Range(float, 1e-6, 1, "1 chooses among all tokens"),
+    "guidance_scale": _Range(float, 0, 100, "1 is no guidance"),
+}
+_KINDS = {
+    "prompt": (str, "text"),
+    "negative_prompt": (str, "text"),
+    "mask": (str, "the name of a region"),
+    "image": ((str, Path, Image), "a path or an Image"),
+    "video": ((str, Path, Video), "a path or a Video"),
+    "audio": ((str, Path, Audio), "a path or an Audio"),
+    "structure": (Tensor, "a tensor"),
+    "sound": (bool, "True or False"),
+}
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Request:
+    """One task and all that it is given; what is None is left to the model's settings.
+
+    Raises:
+        TaskError: The task is unknown, something it needs is missing, something it has no place for is given, or a
+            value is of the wrong kind or out of range.
+    """
+
+    task: str
+    prompt: str | None = None
+    negative_prompt: str | None = None
+    """What to stay away from: it takes the place of the empty prompt that guidance compares with."""
+    image: str | Path | Image | None = None
+    video: str | Path | Video | None = None
+    audio: str | Path | Audio | None = None
+    mask: str | None = None
+    """One of `REGIONS`; without it, `central`."""
+    structure: Tensor | None = None
+    """Depth and motion as `signals.structure_clip` makes them, (3, T, H, W) in [-1, 1]; in place of `video`."""
+    seed: int | None = None
+    seconds: float | None = None
+    """How much is made: of a continuation, the new part. Cut to this length where it falls between latent frames."""
+    num_frames: int | None = None
+    """The same in frames, which must fit the grid of the video tokenizer."""
+    height: int | None = None
+    width: int | None = None
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    guidance_scale: float | None = None
+    sound: bool = True
+    """Make the sound of a clip too, where the task's result is a clip."""
+
+    def __post_init__(self) -> None:
+        task = find_task(self.task)
+        for name in (field.name for field in fields(self) if field.name != "task"):
+            if (value := getattr(self, name)) is not None:
+                _check_kind(name, value)
+                if name in _RANGES:
+                    _check_range(name, value, _RANGES[name])
+        _check_given(task, self)
+        for name in ("prompt", "negative_prompt"):
+            if len(getattr(self, name) or "") > LONGEST_PROMPT:
+                raise TaskError(
+                    f"the {name.replace('_', ' ')} has {len(getattr(self, name))} characters; the most is "
+                    f"{LONGEST_PROMPT}; shorten it",
+                    code="prompt_too_long",
+                )
+        if self.mask is not None and self.mask not in REGIONS:
+            close = difflib.get_close_matches(self.mask, REGIONS, n=3)
+            raise TaskError(
+                f"unknown mask '{self.mask}'; there are {', '.join(close or REGIONS)}; name one of them",
+                code="mask_unknown",
+            )
+        if self.seconds is not None and self.num_frames is not None:
+            raise TaskError(
+                f"the length is given twice (seconds {self.seconds:g}, num_frames {self.num_frames}); one says it; "
+                "leave the other out",
+                code="input_unexpected",
+            )
+
+    @property
+    def row(self) -> Task:
+        """The task's entry in the table."""
+        return TASKS[self.task]
+
+    def completed(self, settings: Settings) -> Self:
+        """This request with the model's settings where it says nothing; the seed and the length stay as they are."""
+        defaults: dict[str, Any] = {name: getattr(settings, name) for name in ("temperature", "top_k", "top_p")}
+        defaults |= {name: getattr(settings, name) for name in ("height", "width") if name in _sizes(self.row)}
+        defaults["guidance_scale"] = settings.guidance_scale if self.prompt is not None else 1.0
+        return replace(self, **{name: value for name, value in defaults.items() if getattr(self, name) is None})
+
+    @property
+    def sampling(self) -> Sampling:
+        """How to choose tokens; only a completed request knows."""
+        assert self.temperature is not None and self.top_p is not None and self.guidance_scale is not None
+        return Sampling(self.temperature, self.top_k, self.top_p, self.guidance_scale)
+
+
+def _check_given(task: Task, request: Request) -> None:
+    """Refuse what is missing and what the task has no place for."""
+    takes = list(task.takes)
+    takes += ["negative_prompt"] if "prompt" in takes else []
+    takes += ["structure"] if any(view.change == "structure" for view in task.given) else []
+    for name in ("prompt", "negative_prompt", "image", "video", "audio", "mask", "structure"):
+        if getattr(request, name) is not None and name not in takes:
+            raise TaskError(
+                f"{task.name} was given {name} ({_shown(getattr(request, name))}) and has no place for it; it takes "
+                f"{', '.join(takes) or 'nothing'}; leave it out or choose another task",
+                code="input_unexpected",
+            )
+    for name in task.requires:
+        if getattr(request, name) is None and not (name == "video" and request.structure is not None):
+            raise TaskError(
+                f"{task.name} needs {name}, which is missing; it takes {', '.join(takes)}; give it",
+                code="prompt_required" if name == "prompt" else "input_missing",
+            )
+    if request.prompt is None:
+        for name in ("negative_prompt", "guidance_scale"):
+            if getattr(request, name) not in (None, 1):
+                raise TaskError(
+                    f"{name} ({_shown(getattr(request, name))}) is given without a prompt; guidance compares with one; "
+                    "give a prompt or leave it out",
+                    code="input_unexpected",
+                )
+    if request.negative_prompt is not None and request.guidance_scale == 1:
+        raise TaskError(
+            f"negative_prompt ({_shown(request.negative_prompt)}) is given and guidance_scale is 1, which is no "
+            "guidance; a negative prompt needs some; raise guidance_scale or leave it out",
+            code="input_unexpected",
+        )
+    for name in ("seconds", "num_frames", "height", "width"):
+        if getattr(request, name) is not None and name not in _sizes(task):
+            raise TaskError(
+                f"{task.name} was given {name} ({getattr(request, name)}); its result's {name} cannot be chosen; "
+                "leave it out",
+                code="input_unexpected",
+            )
+
+
+def _sizes(task: Task) -> tuple[str, ...]:
+    """Which lengths and sides of a task's result a user may choose; a sound or a clip to be heard brings its own."""
+    if not {"video", "image"} & set(task.gives):
+        return ("seconds",) if all(view.modality == "text" for view in task.given) and "audio" in task.gives else ()
+    if "image" in task.gives or any(view.modality == "audio" for view in task.given):
+        return ("height", "width")
+    return ("seconds", "num_frames", "height", "width")
+
+
+def _check_kind(name: str, value: Any) -> None:
+    if name in _RANGES:
+        fits = isinstance(value, (int, float) if _RANGES[name].kind is float else int) and not isinstance(value, bool)
+        wanted = "a whole number" if _RANGES[name].kind is int else "a number"
+    else:
+        kinds, wanted = _KINDS[name]
+        fits = isinstance(value, kinds)
+    if not fits:
+        raise TaskError(
+            f"{name} is {_shown(value)} ({type(value).__name__}); it must be {wanted}; correct it", code="type"
+        )
+
+
+def _check_range(name: str, value: float, limits: _Range) -> None:
+    if not (math.isfinite(value) and limits.least <= value <= limits.most):
+        raise TaskError(
+            f"{name} is {value}; it must be from {limits.least:.20g} to {limits.most:.20g}; {limits.hint}", code="range"
+        )
+
+
+def _shown(value: Any) -> str:
+    text = repr(value) if not isinstance(value, Tensor) else f"a tensor of shape {tuple(value.shape)}"
+    return text if len(text) <= 60 else text[:57] + "..."

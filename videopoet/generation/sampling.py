@@ -1,0 +1,71 @@
+"""From logits to a token: guidance, temperature, top-k, top-p and the draw. Plain functions, in fp32."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How freely tokens are chosen."""
+
+    temperature: float = 1.0
+    """0 takes the likeliest token."""
+    top_k: int | None = None
+    """Choose among so many likeliest tokens; None among all."""
+    top_p: float = 1.0
+    """Choose among the likeliest tokens that together have this probability."""
+    guidance_scale: float = 1.0
+    """How far to go from the logits without the prompt to those with it, and beyond; 1 is the prompt alone."""
+
+
+def guide(conditional: Tensor, unconditional: Tensor, scale: float) -> Tensor:
+    """Classifier-free guidance: logits (..., V) moved away from those without the prompt."""
+    return unconditional.float() + scale * (conditional.float() - unconditional.float())
+
+
+def keep_top_k(logits: Tensor, top_k: int) -> Tensor:
+    """Logits (..., V) of the `top_k` likeliest tokens; the rest, and what ties with none of them, is -inf."""
+    if top_k >= logits.shape[-1]:
+        return logits
+    least = logits.topk(top_k, dim=-1).values[..., -1:]
+    return logits.masked_fill(logits < least, float("-inf"))
+
+
+def keep_top_p(logits: Tensor, top_p: float) -> Tensor:
+    """Logits (..., V) of the fewest likeliest tokens whose probabilities reach `top_p`; the rest is -inf."""
+    if top_p >= 1:
+        return logits
+    ordered, order = logits.sort(dim=-1, descending=True)
+    probabilities = ordered.softmax(dim=-1)
+    before = probabilities.cumsum(dim=-1) - probabilities  # of all likelier tokens; 0 for the first, which always stays
+    ordered = ordered.masked_fill(before >= top_p, float("-inf"))
+    return torch.empty_like(logits).scatter_(-1, order, ordered)
+
+
+def sample(logits: Tensor, sampling: Sampling, uniform: Tensor) -> Tensor:
+    """Choose one token per row.
+
+    Args:
+        logits: (N, V), already guided.
+        sampling: Temperature, top-k and top-p.
+        uniform: (N,) in [0, 1). The choice is the token at which the cumulative probability passes it, so that a row
+            depends on its own number and on nothing else in the batch.
+
+    Returns:
+        int64 indices, (N,).
+    """
+    logits = logits.float()
+    if sampling.temperature == 0:
+        return logits.argmax(dim=-1)
+    logits = logits / sampling.temperature
+    if sampling.top_k is not None:
+        logits = keep_top_k(logits, sampling.top_k)
+    cumulative = keep_top_p(logits, sampling.top_p).softmax(dim=-1).cumsum(dim=-1)
+    total = cumulative[:, -1:]
+    # Rounding must not push the threshold to the total: the token found would have no probability.
+    threshold = torch.minimum(uniform[:, None] * total, torch.nextafter(total, torch.zeros_like(total)))
+    return torch.searchsorted(cumulative, threshold, right=True).squeeze(-1)

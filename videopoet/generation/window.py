@@ -1,0 +1,118 @@
+"""One window: the most that a row holds, as many frames as the model was trained on, with their sound.
+
+Media becomes codes here, and codes media; and a task's pieces become a row whose output is still to be filled in.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from videopoet import runtime
+from videopoet.errors import TaskError
+from videopoet.generation.poet_folder import Parts
+from videopoet.sequence import layout
+from videopoet.sequence.conditions import View
+from videopoet.sequence.tasks import Task
+
+
+class Window:
+    """The shape of a window of a poet, in media and in codes.
+
+    Args:
+        parts: The poet.
+        height: Pixels; None is the model's usual height.
+        width: Pixels; None is the model's usual width.
+
+    Raises:
+        TaskError: The model was not trained on that size.
+    """
+
+    def __init__(self, parts: Parts, height: int | None = None, width: int | None = None):
+        settings = parts.settings
+        self.parts = parts
+        self.height, self.width = height or settings.height, width or settings.width
+        self.frame_rate, self.num_frames = settings.frame_rate, settings.num_frames
+        self.sample_rate = parts.audio_tokenizer.sample_rate
+        self.num_samples = round(self.num_frames / self.frame_rate * self.sample_rate)
+        self._check_size()
+        self.grid = parts.video_tokenizer.grid(self.num_frames, self.height, self.width)
+        self.audio_grid = (parts.audio_tokenizer.num_quantizers, parts.audio_tokenizer.num_frames(self.num_samples))
+        parts.language_model.embedding.check(self.grid)
+
+    @property
+    def seconds(self) -> float:
+        return self.num_frames / self.frame_rate
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Codes, (t, h, w), of pixels, (3, T, H, W)."""
+        with torch.no_grad(), runtime.autocast(self.parts.device):
+            return self.parts.video_tokenizer.encode(pixels[None].to(self.parts.device))[0].cpu()
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Pixels, (3, T, H, W), of codes, (t, h, w)."""
+        with torch.no_grad(), runtime.autocast(self.parts.device):
+            return self.parts.video_tokenizer.decode(codes[None].to(self.parts.device))[0].float().cpu()
+
+    def encode_audio(self, samples: Tensor) -> Tensor:
+        """Codes, (Q, s), of samples, (1, S)."""
+        with torch.no_grad(), runtime.autocast(self.parts.device):
+            return self.parts.audio_tokenizer.encode(samples[None].to(self.parts.device))[0].cpu()
+
+    def decode_audio(self, codes: Tensor) -> Tensor:
+        """The samples, (1, S), of a window's codes, (Q, s); what the last code does not reach is silent."""
+        with torch.no_grad(), runtime.autocast(self.parts.device):
+            samples = self.parts.audio_tokenizer.decode(codes[None].to(self.parts.device))[0].float().cpu()
+        return F.pad(samples, (0, self.num_samples - samples.shape[1]))
+
+    def filled_up(self, pixels: Tensor) -> Tensor:
+        """Pixels, (3, T, H, W), made a whole window by repeating the last frame."""
+        missing = self.num_frames - pixels.shape[1]
+        return torch.cat([pixels, pixels[:, -1:].expand(-1, missing, -1, -1)], dim=1)
+
+    def shown_frames(self, view: View) -> int:
+        """How many frames of a window a view shows."""
+        return 1 + (view.count(self.grid[0]) - 1) * self.parts.video_tokenizer.time_stride
+
+    def shown_samples(self, view: View) -> int:
+        """How many samples of a window a view shows."""
+        return view.count(self.audio_grid[1]) * self.parts.audio_tokenizer.hop
+
+    def num_steps(self, task: Task) -> int:
+        """How many tokens are chosen in a row of a task, at the most."""
+        given = sum(view.count(self.grid[0]) for view in task.given if view.starts_output)
+        return sum(math.prod(self._shape(view)) for view in task.predict) - given * self.grid[1] * self.grid[2]
+
+    def plan(self, task: Task, pieces: dict[str, Tensor]) -> layout.Row:
+        """The row of a task that is given these pieces; its output is to be filled in."""
+        settings = self.parts.settings
+        usual = (self.height, self.width) == (settings.height, settings.width)
+        return layout.plan(
+            task,
+            self.parts.vocabulary,
+            pieces,
+            {f"{view.modality}_out": self._shape(view) for view in task.predict},
+            resolution=None if usual else (self.height, self.width),
+        )
+
+    def _shape(self, view: View) -> tuple[int, ...]:
+        """The shape of the codes of a view that is predicted."""
+        if view.modality == "text":
+            return (self.parts.text_encoder.longest,)
+        if view.modality == "audio":
+            return self.audio_grid[0], view.count(self.audio_grid[1])
+        return view.count(self.grid[0]), *self.grid[1:]
+
+    def _check_size(self) -> None:
+        settings = self.parts.settings
+        known = ((settings.height, settings.width), *self.parts.vocabulary.config.resolutions)
+        if (self.height, self.width) not in known:
+            nearest = min(known, key=lambda size: abs(size[0] - self.height) + abs(size[1] - self.width))
+            raise TaskError(
+                f"the size {self.width}x{self.height} (width x height) is not one that this model was trained on; "
+                f"those are {', '.join(f'{width}x{height}' for height, width in known)}; use {nearest[1]}x{nearest[0]}",
+                code="size_invalid",
+            )

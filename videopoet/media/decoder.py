@@ -1,0 +1,72 @@
+"""The child process in which files are decoded: python -m videopoet.media.decoder REQUEST < FILE
+
+Decoders are large programs in C: a broken or hostile file can crash them, hang them or make them allocate without end.
+So they run here, in a process with limits on memory, time and output that can open no file and no connection: the file
+comes as its standard input, and its name never does. Nothing here imports torch, so that the process starts quickly.
+`protocol` says what it reads and writes, `sandbox` is its parent.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+
+from videopoet.media.protocol import END, Channel, Limits, Refusal, Request
+
+
+def main() -> None:
+    """Answer the request in the first argument about the file on standard input."""
+    request = Request.from_json(sys.argv[1])
+    channel = Channel(sys.stdout.buffer, request.limits.output_bytes)
+    try:
+        if request.picture is not None:
+            from videopoet.media.pictures import read
+        else:
+            from videopoet.media.containers import read
+        confine(request.limits)
+        facts = read(sys.stdin.buffer, request, channel)
+        channel.send(END, json.dumps(facts).encode())
+    except Refusal as refusal:
+        channel.refuse(refusal)
+    except ImportError as error:
+        channel.refuse(
+            Refusal(
+                "library_missing", f"reading it takes the package '{error.name}'; it is not there; install it with pip"
+            )
+        )
+    except MemoryError:
+        channel.refuse(
+            Refusal(
+                "media_too_large",
+                f"decoding it takes more than {request.limits.memory_bytes / 1e6:.3g} MB of memory; that is the most "
+                "it may take; scale it down first",
+            )
+        )
+    sys.stdout.buffer.flush()
+
+
+def confine(limits: Limits) -> None:
+    """Give up what decoding does not need: memory and time without end, writing files, opening anything at all."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limits; the parent's deadline and byte cap remain.
+        return
+    for name, value in (
+        ("RLIMIT_AS", limits.memory_bytes),
+        ("RLIMIT_CPU", math.ceil(4 * limits.deadline_seconds)),
+        ("RLIMIT_FSIZE", 0),
+        ("RLIMIT_CORE", 0),
+        ("RLIMIT_NOFILE", 3),
+    ):
+        which = getattr(resource, name)
+        hard = resource.getrlimit(which)[1]
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        try:
+            resource.setrlimit(which, (value, value))
+        except (ValueError, OSError):  # macOS refuses some of them.
+            continue
+
+
+if __name__ == "__main__":
+    main()

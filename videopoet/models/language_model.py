@@ -1,0 +1,214 @@
+"""The prefix language model: any Hugging Face causal LM, whose vocabulary has grown by media tokens.
+
+It sees vectors and ids; what the ids stand for is `sequence`'s business. On disk it is a standard Hugging Face folder
+that plain `transformers` opens, beside a `token_embedding/` of our own.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint as recompute
+
+from videopoet.checkpoint import load_component, load_weights, read_json, save_component
+from videopoet.config import BaseConfig
+from videopoet.errors import CheckpointError
+from videopoet.models import token_embedding
+from videopoet.models.token_embedding import TokenEmbedding
+
+MOST_LOGITS = 2**25
+"""Logits that a loss holds at once; beyond it they are recomputed chunk by chunk in the backward pass."""
+
+
+class Config(BaseConfig):
+    """A language model from scratch: a stock architecture with QK-norm. VideoPoet names only parameter counts."""
+
+    architecture: str = "qwen3"
+    """A causal LM of `transformers`, by its model type."""
+    width: int = Field(default=1024, ge=8)
+    num_layers: int = Field(default=24, ge=1)
+    num_heads: int = Field(default=16, ge=1)
+    num_key_value_heads: int = Field(default=16, ge=1)
+    head_width: int = Field(default=64, ge=8)
+    hidden_width: int = Field(default=2816, ge=8)
+    """Width inside the gated MLP."""
+    tied: bool = True
+    """Use the embedding table as the head."""
+    bits: bool = True
+    """Let the bits of a visual code enter beside its row of the table."""
+    longest: int = Field(default=8192, ge=16)
+    """The most positions of a sequence."""
+
+
+class LanguageModel(nn.Module):
+    """Token embeddings in, hidden states out, and logits over the ranges that positions allow."""
+
+    def __init__(self, backbone: Any, embedding: TokenEmbedding):
+        super().__init__()
+        self.backbone = backbone
+        self.embedding = embedding
+
+    @classmethod
+    def from_scratch(
+        cls,
+        config: Config,
+        vocabulary_size: int,
+        visual_range: tuple[int, int],
+        audio_places: tuple[int, int],
+        pad: int,
+    ) -> Self:
+        """A language model with fresh weights, drawn from torch's present random state."""
+        from transformers import AutoConfig, AutoModelForCausalLM
+
+        backbone = AutoModelForCausalLM.from_config(
+            AutoConfig.for_model(
+                config.architecture,
+                vocab_size=vocabulary_size,
+                hidden_size=config.width,
+                num_hidden_layers=config.num_layers,
+                num_attention_heads=config.num_heads,
+                num_key_value_heads=config.num_key_value_heads,
+                head_dim=config.head_width,
+                intermediate_size=config.hidden_width,
+                max_position_embeddings=config.longest,
+                tie_word_embeddings=config.tied,
+                pad_token_id=pad,
+            ),
+            attn_implementation="sdpa",
+            dtype=torch.float32,
+        )
+        embedding = TokenEmbedding(
+            token_embedding.Config(
+                width=config.width,
+                audio_places=audio_places,
+                num_bits=(visual_range[1] - visual_range[0] - 1).bit_length() if config.bits else 0,
+                first_visual=visual_range[0],
+            )
+        )
+        return cls(backbone, embedding)
+
+    def save(self, folder: str | Path) -> None:
+        """Write the Hugging Face folder with `token_embedding/` in it."""
+        from transformers.utils import logging
+
+        folder = Path(folder)
+        logging.disable_progress_bar()
+        self.backbone.save_pretrained(folder)
+        for file in folder.glob("*.safetensors"):
+            file.chmod((folder / "config.json").stat().st_mode)  # transformers lets only the owner read them
+        save_component(folder / "token_embedding", self.embedding.config, self.embedding.state_dict())
+
+    @classmethod
+    def load(cls, folder: str | Path, dtype: torch.dtype = torch.float32) -> Self:
+        """Read what `save` wrote, in evaluation mode.
+
+        Raises:
+            CheckpointError: A file is missing, broken or does not fit.
+        """
+        from transformers import AutoModelForCausalLM
+        from transformers.utils import logging
+
+        folder = Path(folder)
+        if "auto_map" in read_json(folder / "config.json"):
+            raise CheckpointError(
+                f"the language model in '{folder}' asks to run code of its own (auto_map in config.json); only models "
+                "that transformers knows are loaded; use one of these",
+                code="checkpoint_mismatch",
+            )
+        config, tensors = load_component(folder / "token_embedding", token_embedding.Config)
+        embedding = TokenEmbedding(config)
+        load_weights(embedding, tensors, folder / "token_embedding")
+        logging.disable_progress_bar()
+        try:
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                folder,
+                dtype=dtype,
+                attn_implementation="sdpa",
+                local_files_only=True,
+                use_safetensors=True,
+                ignore_mismatched_sizes=True,  # they are reported, and refused below
+                output_loading_info=True,
+            )
+        except Exception as error:  # transformers has no error of its own for a broken folder
+            raise CheckpointError(
+                f"the language model in '{folder}' cannot be loaded ({str(error).splitlines()[0]}); the folder is "
+                "broken or not a causal LM; restore it or save the model again",
+                code="checkpoint_corrupt",
+            ) from None
+        backbone, report = loaded
+        wrong = sorted(map(str, [*report["missing_keys"], *report["unexpected_keys"], *report["mismatched_keys"]]))
+        if wrong:  # transformers would go on with fresh weights
+            raise CheckpointError(
+                f"weights in '{folder}' do not fit its config: {wrong[0]} ({len(wrong)} in all); use the config they "
+                "were saved with",
+                code="checkpoint_mismatch",
+            )
+        return cls(backbone, embedding.to(dtype)).eval()
+
+    @property
+    def num_layers(self) -> int:
+        return self.backbone.config.get_text_config().num_hidden_layers
+
+    @property
+    def head_weight(self) -> Tensor:
+        """The head's table, (V, D)."""
+        return self.backbone.get_output_embeddings().weight
+
+    def embed(self, tokens: Tensor, modality: Tensor, places: Tensor) -> Tensor:
+        """Input embeddings, (B, L, D), of tokens (B, L) at their places (B, L, 3)."""
+        return self.embed_tokens(tokens, modality) + self.embedding.of_places(modality, places)
+
+    def embed_tokens(self, tokens: Tensor, modality: Tensor) -> Tensor:
+        """The part of the input embeddings, (B, L, D), that depends on what was chosen; their places are the rest."""
+        return self.backbone.get_input_embeddings()(tokens) + self.embedding.of_bits(tokens, modality)
+
+    def forward(self, embeddings: Tensor, mask: Tensor | None, positions: Tensor, cache: Any = None) -> Tensor:
+        """Hidden states, (B, L, D).
+
+        Args:
+            embeddings: (B, L, D).
+            mask: bool (B, 1, L, K), True where a position (L) sees another (K, cached ones first); None for all.
+            positions: (B, L), counted without padding.
+            cache: A `transformers` cache that is read and extended, or None.
+        """
+        if mask is None:
+            mask = embeddings.new_ones((1,), dtype=torch.bool).expand(
+                len(embeddings), 1, embeddings.shape[1], embeddings.shape[1] + (cache.get_seq_length() if cache else 0)
+            )
+        return self.backbone.base_model(
+            inputs_embeds=embeddings,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=cache is not None,
+        ).last_hidden_state
+
+    def logits(self, hidden: Tensor, start: int, stop: int) -> Tensor:
+        """Logits over the ids in [start, stop), (..., stop - start), of hidden states (..., D)."""
+        return F.linear(hidden, self.head_weight[start:stop])
+
+    def loss(self, hidden: Tensor, tokens: Tensor, ranges: Tensor) -> Tensor:
+        """Cross-entropy in nats, (N,) fp32, of tokens (N,) among the ids that `ranges` (N, 2) allows."""
+        losses = hidden.new_zeros(len(tokens), dtype=torch.float32)
+        for start, stop in ranges.unique(dim=0).tolist():
+            chosen = ((ranges[:, 0] == start) & (ranges[:, 1] == stop)).nonzero().flatten()
+            size = max(1, MOST_LOGITS // (stop - start))
+            chunks = chosen.split(size)
+            for chunk in chunks:
+                arguments = (hidden[chunk], tokens[chunk] - start, self.head_weight[start:stop])
+                value = (
+                    _cross_entropy(*arguments)
+                    if len(chunks) == 1
+                    else recompute(_cross_entropy, *arguments, use_reentrant=False)
+                )
+                losses = losses.index_put((chunk,), value)  # pyright: ignore[reportArgumentType]
+        return losses
+
+
+def _cross_entropy(hidden: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
+    return F.cross_entropy(F.linear(hidden, weight).float(), targets, reduction="none")

@@ -1,0 +1,87 @@
+"""What a token adds to its row of the language model's table: its bits, and its place in the clip."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from videopoet.config import BaseConfig
+from videopoet.errors import ConfigError
+
+
+class Config(BaseConfig):
+    """Sizes of the tables; a clip beyond them is refused."""
+
+    width: int = Field(ge=1)
+    """Width of the language model."""
+    video_places: tuple[int, int, int] = (16, 64, 64)
+    """The most latent frames, rows and columns."""
+    audio_places: tuple[int, int] = (4, 512)
+    """The most levels and audio frames."""
+    num_bits: int = Field(default=0, ge=0)
+    """Bits of a visual code that enter by a linear map, so that codes alike in bits start alike; 0 leaves them out."""
+    first_visual: int = Field(default=0, ge=0)
+    """Id of the visual code 0."""
+
+
+class TokenEmbedding(nn.Module):
+    """Embeddings of what a token's id does not say. Order of modalities: text, special, video, audio."""
+
+    VIDEO, AUDIO = 2, 3
+
+    def __init__(self, config: Config):
+        super().__init__()
+        self.config = config
+        self.video_embedding = nn.ModuleList(nn.Embedding(size, config.width) for size in config.video_places)
+        self.audio_embedding = nn.ModuleList(nn.Embedding(size, config.width) for size in config.audio_places)
+        self.bits_embedding = nn.Linear(config.num_bits, config.width, bias=False) if config.num_bits else None
+        for parameter in self.parameters():
+            nn.init.normal_(parameter, std=0.02)
+
+    def forward(self, tokens: Tensor, modality: Tensor, places: Tensor) -> Tensor:
+        """Sum what is known of each position.
+
+        Args:
+            tokens: (B, L) ids.
+            modality: (B, L) index of the modality.
+            places: (B, L, 3) time, row, column of a video token; level, frame of an audio token.
+
+        Returns:
+            (B, L, D), zero for text and special tokens.
+        """
+        return self.of_places(modality, places) + self.of_bits(tokens, modality)
+
+    def of_places(self, modality: Tensor, places: Tensor) -> Tensor:
+        """What is known before a token is chosen: where it stands."""
+        video, audio = modality == self.VIDEO, modality == self.AUDIO
+        return _places(self.video_embedding, places, video) + _places(self.audio_embedding, places, audio)
+
+    def of_bits(self, tokens: Tensor, modality: Tensor) -> Tensor | float:
+        """What the bits of a visual token say; 0.0 where bits are left out."""
+        if self.bits_embedding is None:
+            return 0.0
+        codes = (tokens - self.config.first_visual).clamp_min(0).unsqueeze(-1)
+        bits = (codes >> torch.arange(self.config.num_bits, device=tokens.device)) & 1
+        signs = (2 * bits - 1).to(self.bits_embedding.weight.dtype)
+        return self.bits_embedding(signs) * (modality == self.VIDEO).unsqueeze(-1)
+
+    def check(self, video_grid: tuple[int, int, int]) -> None:
+        """Refuse a clip that the tables have no places for.
+
+        Raises:
+            ConfigError: More latent frames, rows or columns than there are places.
+        """
+        for name, size, most in zip(
+            ("latent frames", "rows", "columns"), video_grid, self.config.video_places, strict=True
+        ):
+            if size > most:
+                raise ConfigError(
+                    f"the clip has {size} {name} of codes, this model has places for {most}; ask for a smaller clip",
+                    code="size_invalid",
+                )
+
+
+def _places(tables: nn.ModuleList, places: Tensor, of_this_modality: Tensor) -> Tensor:
+    total = sum(table(places[..., axis].clamp_min(0) * of_this_modality) for axis, table in enumerate(tables))
+    return total * of_this_modality.unsqueeze(-1)  # pyright: ignore[reportReturnType, reportOperatorIssue]

@@ -1,0 +1,119 @@
+"""3-D convolutions and norms that cannot see the future, and the resamplers built on them (MAGVIT-v2, section 2.2)."""
+
+from __future__ import annotations
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class CausalConv3d(nn.Conv3d):
+    """A convolution over (T, H, W): space is padded on both sides, time in the past only."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int, int] = 3,
+        stride: tuple[int, int, int] = (1, 1, 1),
+        bias: bool = True,
+    ):
+        kernel = (kernel_size, kernel_size, kernel_size) if isinstance(kernel_size, int) else kernel_size
+        space = (kernel[1] // 2, kernel[2] // 2)
+        super().__init__(in_channels, out_channels, kernel, stride=stride, padding=(0, *space), bias=bias)
+        self.past = kernel[0] - 1
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.shape[2] == 1 and self.past:
+            # One frame after frames of zeros: only the last slice of the kernel meets data.
+            weight = self.weight[:, :, -1:]
+            return F.conv3d(input, weight, self.bias, self.stride, self.padding)
+        if self.past:
+            input = F.pad(input, (0, 0, 0, 0, self.past, 0))
+        return super().forward(input)
+
+    @torch.no_grad()
+    def inflate_(self, image_weight: Tensor) -> None:
+        """Take a 2-D kernel into the last time slice, so that frame 0 is treated as an image was."""
+        self.weight.zero_()
+        self.weight[:, :, -1] = image_weight
+
+
+class FrameNorm(nn.GroupNorm):
+    """GroupNorm whose statistics come from one frame alone; pooled over time they would leak the future."""
+
+    def __init__(self, channels: int, affine: bool = True, max_groups: int = 32):
+        groups = next(n for n in range(min(max_groups, channels), 0, -1) if channels % n == 0)
+        super().__init__(groups, channels, eps=1e-6, affine=affine)
+
+    def forward(self, input: Tensor) -> Tensor:
+        frames = rearrange(input, "b c t h w -> (b t) c h w")
+        return rearrange(super().forward(frames), "(b t) c h w -> b c t h w", b=input.shape[0])
+
+
+class AdaptiveFrameNorm(nn.Module):
+    """FrameNorm whose scale and shift are linear in the quantized latent at the same place (adaptive GroupNorm)."""
+
+    def __init__(self, channels: int, latent_channels: int):
+        super().__init__()
+        self.norm = FrameNorm(channels, affine=False)
+        self.scale_and_shift = CausalConv3d(latent_channels, 2 * channels, kernel_size=1)
+        nn.init.zeros_(self.scale_and_shift.weight)
+        nn.init.zeros_(self.scale_and_shift.bias)  # pyright: ignore[reportArgumentType]
+
+    def forward(self, x: Tensor, latents: Tensor) -> Tensor:
+        scale, shift = self.scale_and_shift(latents).chunk(2, dim=1)  # (B, C, t, h, w)
+        if scale.shape[2:] != x.shape[2:]:
+            scale, shift = _stretch(scale, x), _stretch(shift, x)
+        return self.norm(x) * (1 + scale) + shift
+
+
+class ResidualBlock(nn.Module):
+    """Norm, swish, causal convolution, twice, around a shortcut."""
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__()
+        self.norm1 = FrameNorm(in_channels)
+        self.conv1 = CausalConv3d(in_channels, out_channels, bias=False)
+        self.norm2 = FrameNorm(out_channels)
+        self.conv2 = CausalConv3d(out_channels, out_channels, bias=False)
+        self.shortcut = (
+            nn.Identity() if in_channels == out_channels else CausalConv3d(in_channels, out_channels, 1, bias=False)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv1(F.silu(self.norm1(x)))
+        y = self.conv2(F.silu(self.norm2(y)))
+        return self.shortcut(x) + y
+
+
+class Downsample(CausalConv3d):
+    """A strided causal convolution; in time frame 0 stands alone and the others go in groups."""
+
+    def __init__(self, in_channels: int, out_channels: int, time_stride: int, space_stride: int):
+        super().__init__(in_channels, out_channels, stride=(time_stride, space_stride, space_stride))
+
+
+class Upsample(nn.Module):
+    """A causal convolution and depth-to-space; of frame 0 only the last copy is kept, so 5 -> 9 -> 17."""
+
+    def __init__(self, in_channels: int, out_channels: int, time_stride: int, space_stride: int):
+        super().__init__()
+        self.strides = (time_stride, space_stride)
+        self.conv = CausalConv3d(in_channels, out_channels * time_stride * space_stride**2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        time, space = self.strides
+        x = rearrange(self.conv(x), "b (c p q r) t h w -> b c (t p) (h q) (w r)", p=time, q=space, r=space)
+        return x[:, :, time - 1 :]
+
+
+def _stretch(x: Tensor, like: Tensor) -> Tensor:
+    """Repeat latents to the place of a finer grid; frame 0 once, every later latent frame equally often."""
+    frames, height, width = like.shape[2:]
+    if x.shape[2] > 1 and x.shape[2] != frames:
+        repeats = (frames - 1) // (x.shape[2] - 1)
+        x = torch.cat([x[:, :, :1], x[:, :, 1:].repeat_interleave(repeats, dim=2)], dim=2)
+    x = x.repeat_interleave(height // x.shape[3], dim=3)
+    return x.repeat_interleave(width // x.shape[4], dim=4)

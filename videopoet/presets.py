@@ -1,0 +1,201 @@
+"""Complete runs: everything that `videopoet train --preset NAME` needs, as Python."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+
+from videopoet.data import toybox
+from videopoet.data.mixture import MixtureConfig, Share, Sounds, Stage
+from videopoet.errors import ConfigError
+from videopoet.models import language_model
+from videopoet.sequence.tasks import TASKS
+from videopoet.tokenizers import magvit_v2, soundstream
+from videopoet.training import loop, optimizer, reconstruction
+from videopoet.training.run import AudioTokenizerRun, LanguageModelRun, RunConfig, VideoTokenizerRun
+
+
+def tiny() -> RunConfig:
+    """Every stage in a minute on a laptop: shows that the chain works, makes nothing worth looking at."""
+    return RunConfig(
+        world=toybox.Config(height=32, width=32, num_frames=9),
+        video_tokenizer=VideoTokenizerRun(
+            model=magvit_v2.Config(
+                num_bits=8,
+                patch_size=4,
+                channels=(16, 32),
+                strides=((4, 2),),
+                num_blocks=1,
+                num_middle_blocks=0,
+                spherical=True,
+                entropy_group_bits=8,
+                entropy_inverse_temperature=10.0,
+            ),
+            objective=reconstruction.VideoConfig(adversarial_weight=0.0, entropy_weight=0.02, entropy_extra_steps=0),
+            stages=(
+                Stage(num_batches=20, batch_size=8, num_frames=1, windows_per_clip=4),
+                Stage(num_batches=40, batch_size=4, num_frames=9),
+            ),
+            training=_training(60, learning_rate=2e-3),
+        ),
+        audio_tokenizer=AudioTokenizerRun(
+            model=soundstream.Config(patch=20, strides=(4, 4), channels=16, dim=32, codebook_size=64, num_quantizers=2),
+            objective=reconstruction.AudioConfig(adversarial_weight=0.0, relative_weight=1.0),
+            sounds=Sounds(batch_size=4),
+            training=_training(40, learning_rate=1e-3),
+        ),
+        language_model=LanguageModelRun(
+            model=language_model.Config(
+                width=64, num_layers=2, num_heads=2, num_key_value_heads=2, head_width=32, hidden_width=128
+            ),
+            mixture=MixtureConfig(
+                shares=tuple(Share(task=task, batch_size=4, weight=1.0) for task in TASKS),
+                pool_clips=32,
+                pool_batches=16,
+            ),
+            training=_training(60, learning_rate=2e-3),
+        ),
+        validation_clips=8,
+    )
+
+
+def small() -> RunConfig:
+    """The model that ships: 23 M parameters, 17 frames of 64x64 at 8 a second, with sound, trained on two cores."""
+    return RunConfig(
+        video_tokenizer=VideoTokenizerRun(
+            model=magvit_v2.Config(
+                num_bits=12,
+                patch_size=4,
+                channels=(64, 128, 176),
+                strides=((2, 2), (2, 1)),
+                num_blocks=2,
+                num_middle_blocks=0,
+                spherical=True,
+                entropy_group_bits=6,
+                entropy_inverse_temperature=10.0,
+            ),
+            objective=reconstruction.VideoConfig(
+                absolute_weight=0.5, entropy_weight=0.02, entropy_extra_steps=0, adversarial_weight=0.0
+            ),
+            stages=(
+                Stage(num_batches=1000, batch_size=32, num_frames=1, windows_per_clip=4),
+                Stage(num_batches=900, batch_size=4, num_frames=9),
+                Stage(num_batches=1000, batch_size=4, num_frames=17),
+            ),
+            training=_training(2900, name="muon", learning_rate=1e-3, ema_decay=0.998),
+        ),
+        audio_tokenizer=AudioTokenizerRun(
+            model=soundstream.Config(
+                patch=8,
+                strides=(5, 8),
+                channels=48,
+                dim=64,
+                codebook_decay=0.98,
+                dead_code_threshold=0.02,
+                quantizer_dropout=False,
+            ),
+            objective=reconstruction.AudioConfig(
+                mel_floor=3e-3, relative_weight=5.0, commitment_weight=0.1, adversarial_weight=0.0
+            ),
+            sounds=Sounds(batch_size=4, num_samples=8000, impact_share=0.5),
+            training=_training(3000, learning_rate=1e-3),
+        ),
+        language_model=LanguageModelRun(
+            model=language_model.Config(
+                width=256, num_layers=6, num_heads=4, num_key_value_heads=4, head_width=64, hidden_width=704
+            ),
+            mixture=MixtureConfig(
+                shares=(
+                    Share(task="text_to_video", batch_size=16, weight=55, early_weight=10),
+                    Share(task="text_to_image", batch_size=64, weight=6, early_weight=90),
+                    Share(task="video_to_audio", batch_size=8, weight=12, early_weight=0),
+                    Share(task="image_to_video", batch_size=16, weight=7, early_weight=0),
+                    Share(task="video_continuation", batch_size=16, weight=6, early_weight=0),
+                    Share(task="unconditional", batch_size=16, weight=1, early_weight=0),
+                    Share(task="inpainting", batch_size=8, weight=2, early_weight=0),
+                    Share(task="outpainting", batch_size=8, weight=2, early_weight=0),
+                    Share(task="stylization", batch_size=8, weight=2, early_weight=0),
+                    Share(task="audio_to_video", batch_size=8, weight=2, early_weight=0),
+                    Share(task="text_to_audio", batch_size=8, weight=2, early_weight=0),
+                    Share(task="audio_video_continuation", batch_size=8, weight=2, early_weight=0),
+                    Share(task="video_captioning", batch_size=16, weight=2, early_weight=0),
+                ),
+                early_batches=180,
+                pool_batches=16,
+            ),
+            training=_training(1400, name="muon", learning_rate=2e-3, weight_decay=0.01, ema_decay=0.996),
+        ),
+    )
+
+
+def paper() -> RunConfig:
+    """The 300 M language model and full-size tokenizers at 128x128, trained as far as the paper says; for GPUs."""
+    shares = {
+        "text_to_video": 20.0,
+        "text_to_image": 20.0,
+        "inpainting": 20.0,
+        "outpainting": 20.0,
+        "video_continuation": 20.0,
+    }
+    return RunConfig(
+        world=toybox.Config(height=128, width=128),
+        video_tokenizer=VideoTokenizerRun(
+            model=magvit_v2.Config(),
+            objective=reconstruction.VideoConfig(),
+            stages=(
+                Stage(num_batches=100_000, batch_size=32, num_frames=1, windows_per_clip=4),
+                Stage(num_batches=1, batch_size=8),
+            ),
+            training=_training(400_000, learning_rate=1e-4, betas=(0.0, 0.99)),
+        ),
+        audio_tokenizer=AudioTokenizerRun(
+            model=soundstream.Config(),
+            objective=reconstruction.AudioConfig(),
+            sounds=Sounds(batch_size=32),
+            training=_training(400_000, learning_rate=1e-4),
+        ),
+        language_model=LanguageModelRun(
+            model=language_model.Config(),
+            mixture=MixtureConfig(
+                shares=tuple(
+                    Share(task=task, batch_size=128 if task == "text_to_image" else 32, weight=shares.get(task, 5.0))
+                    for task in TASKS
+                ),
+                early_batches=75_000,
+            ),
+            training=_training(300_000, learning_rate=1e-3, warmup_steps=5000),
+        ),
+    )
+
+
+PRESETS: dict[str, Callable[[], RunConfig]] = {"tiny": tiny, "small": small, "paper": paper}
+
+
+def preset(name: str) -> RunConfig:
+    """The run of that name.
+
+    Raises:
+        ConfigError: There is none; the message lists those there are.
+    """
+    if name not in PRESETS:
+        close = difflib.get_close_matches(name, PRESETS, n=1)
+        raise ConfigError(
+            f"unknown preset '{name}'; there are {', '.join(PRESETS)}; "
+            f"{f'did you mean {close[0]}?' if close else 'choose one'}",
+            code="preset_unknown",
+        )
+    return PRESETS[name]()
+
+
+def _training(num_steps: int, ema_decay: float = 0.999, warmup_steps: int | None = None, **settings) -> loop.Config:
+    """A loop of so many steps, with a few entries, validations and checkpoints on the way."""
+    warmup = min(100, num_steps // 10) if warmup_steps is None else warmup_steps
+    every = max(10, min(1000, num_steps // 12))
+    return loop.Config(
+        num_steps=num_steps,
+        ema_decay=ema_decay,
+        optimizer=optimizer.Config(warmup_steps=warmup, **settings),
+        log_every=min(20, every),
+        validate_every=every,
+        checkpoint_every=every,
+    )

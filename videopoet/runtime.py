@@ -1,0 +1,85 @@
+"""The machine we run on: device, precision, random streams and progress on a terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+
+def best_device() -> torch.device:
+    """A GPU when there is one, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def autocast(device: torch.device | str, enabled: bool = True) -> torch.autocast:
+    """bf16 where it is safe: matrix products and convolutions; quantizers, norms' statistics and losses stay fp32."""
+    return torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=enabled)
+
+
+def generator(*seeds: int | str) -> torch.Generator:
+    """A CPU random stream that is a pure function of its seeds, the same on every machine and run."""
+    digest = hashlib.sha256(repr(seeds).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") % 2**63)
+
+
+@contextlib.contextmanager
+def progress(total: int, description: str, enabled: bool = True) -> Iterator[Callable[..., None]]:
+    """A progress bar on a terminal's standard error; anywhere else nothing is printed.
+
+    Yields:
+        `advance(steps=1, **figures)`, which moves the bar and shows the figures behind it.
+    """
+    if not (enabled and sys.stderr.isatty()):
+        yield lambda steps=1, **figures: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[figures]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(description, total=total, figures="")
+
+        def advance(steps: int = 1, **figures: float) -> None:
+            bar.update(task, advance=steps, figures="  ".join(f"{name} {value:.4g}" for name, value in figures.items()))
+
+        yield advance
+
+
+def describe_machine() -> dict[str, Any]:
+    """What figures depend on: processor, cores, memory, device and versions."""
+    described: dict[str, Any] = {
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
+        "device": str(best_device()),
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+    }
+    if torch.cuda.is_available():
+        properties = torch.cuda.get_device_properties(0)
+        described |= {"gpu": properties.name, "gpu_memory_gb": round(properties.total_memory / 1e9, 1)}
+    return described
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError), open("/proc/cpuinfo") as file:
+        for line in file:
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

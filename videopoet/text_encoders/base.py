@@ -1,0 +1,41 @@
+"""The text-encoder contract: a prompt in, ids out, with what a prompt may not be said in one place."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Self
+
+
+class TextEncoder(ABC):
+    """Turns prompts into the ids that hold text positions in a row."""
+
+    size: int
+    """Number of text ids."""
+    longest: int
+    """The most ids of one text."""
+
+    @abstractmethod
+    def encode(self, prompt: str) -> list[int]:
+        """The ids of a prompt.
+
+        Raises:
+            TaskError: The prompt is empty, too long, or holds one of the special tokens.
+        """
+
+    @abstractmethod
+    def decode(self, ids: list[int]) -> str:
+        """The words that ids stand for."""
+
+    @abstractmethod
+    def unknown_words(self, prompt: str) -> list[str]:
+        """Words of a prompt that this encoder cannot tell apart, in order of appearance."""
+
+    @abstractmethod
+    def save(self, folder: str | Path) -> None:
+        """Write what `load` needs."""
+
+    @classmethod
+    @abstractmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read what `save` wrote."""

@@ -1,0 +1,151 @@
+"""The MAGVIT-v2 video tokenizer: a causal 3-D autoencoder around look-up-free quantization (section 2)."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import NamedTuple
+
+from einops import rearrange
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from videopoet.config import BaseConfig
+from videopoet.nn.causal_conv import (
+    AdaptiveFrameNorm,
+    CausalConv3d,
+    Downsample,
+    FrameNorm,
+    ResidualBlock,
+    Upsample,
+)
+from videopoet.nn.quantizers import LookupFreeQuantizer, Quantized
+from videopoet.tokenizers.base import VideoTokenizer
+
+
+class Reconstruction(NamedTuple):
+    """What a training pass returns: the video seen through its codes, (B, 3, T, H, W), and the quantizer's terms."""
+
+    video: Tensor
+    quantized: Quantized
+
+
+class Config(BaseConfig):
+    """Shape of the tokenizer; the defaults are the paper's for 128x128 video."""
+
+    num_bits: int = Field(default=18, ge=1, le=24)
+    """Bits of one code; there are 2 ** num_bits codes."""
+    patch_size: int = Field(default=1, ge=1)
+    """Pixels per side that the stem folds into channels before any convolution; 1 is the paper's, 4 suits a CPU."""
+    channels: tuple[int, ...] = (128, 256, 256, 512)
+    """Width of each level, fine to coarse."""
+    strides: tuple[tuple[int, int], ...] = ((1, 2), (2, 2), (2, 2))
+    """Between one level and the next, by how much time and space shrink."""
+    num_blocks: int = Field(default=4, ge=1)
+    """Residual blocks per level."""
+    num_middle_blocks: int = Field(default=4, ge=0)
+    """Further residual blocks at the coarsest level, at the encoder's end and the decoder's start."""
+    adaptive_norm: bool = True
+    """Let the quantized latent scale and shift the decoder at each level (adaptive GroupNorm)."""
+    spherical: bool = False
+    """Quantize on the unit sphere (BSQ) in place of LFQ."""
+    entropy_group_bits: int = Field(default=9, ge=1, le=14)
+    """Bits per group in the entropy of the mean assignment; num_bits must divide into such groups evenly."""
+    entropy_inverse_temperature: float = Field(default=100.0, gt=0)
+    """Sharpness of the soft assignment in the entropy term."""
+
+    @model_validator(mode="after")
+    def _levels_and_strides_agree(self) -> Config:
+        if len(self.strides) != len(self.channels) - 1:
+            raise ValueError(f"{len(self.channels)} levels need {len(self.channels) - 1} strides between them")
+        if self.num_bits % -(-self.num_bits // self.entropy_group_bits):
+            raise ValueError(f"{self.num_bits} bits do not divide evenly into groups of {self.entropy_group_bits}")
+        return self
+
+
+class MagvitV2(VideoTokenizer):
+    """Pixels to codes of `num_bits` bits and back, causal in time."""
+
+    Config = Config
+    config: Config
+
+    def __init__(self, config: Config):
+        super().__init__()
+        self.config = config
+        self.num_codes = 2**config.num_bits
+        self.time_stride = prod(time for time, _ in config.strides)
+        self.space_stride = config.patch_size * prod(space for _, space in config.strides)
+        self.encoder = Encoder(config)
+        self.quantizer = LookupFreeQuantizer(
+            config.num_bits, config.entropy_group_bits, config.entropy_inverse_temperature, config.spherical
+        )
+        self.decoder = Decoder(config)
+
+    def encode(self, video: Tensor) -> Tensor:
+        self.grid(*video.shape[2:])
+        return self.quantizer.codes(self.encoder(video))
+
+    def decode(self, codes: Tensor) -> Tensor:
+        return self.decoder(self.quantizer.latents(codes)).clamp(-1, 1)
+
+    def forward(self, video: Tensor) -> Reconstruction:
+        """See video, (B, 3, T, H, W), through its codes, with gradients."""
+        self.grid(*video.shape[2:])
+        quantized = self.quantizer(self.encoder(video))
+        return Reconstruction(self.decoder(quantized.latents), quantized)
+
+
+class Encoder(nn.Module):
+    """Pixels, (B, 3, T, H, W), to latents, (B, num_bits, t, h, w)."""
+
+    def __init__(self, config: Config):
+        super().__init__()
+        self.patch_size = config.patch_size
+        widths = config.channels
+        self.from_pixels = CausalConv3d(3 * config.patch_size**2, widths[0])
+        layers: list[nn.Module] = []
+        for level, width in enumerate(widths):
+            if level:
+                layers.append(Downsample(widths[level - 1], width, *config.strides[level - 1]))
+            layers += [ResidualBlock(width, width) for _ in range(config.num_blocks)]
+        layers += [ResidualBlock(widths[-1], widths[-1]) for _ in range(config.num_middle_blocks)]
+        self.layers = nn.Sequential(*layers)
+        self.norm = FrameNorm(widths[-1])
+        self.to_latents = CausalConv3d(widths[-1], config.num_bits, kernel_size=1)
+
+    def forward(self, video: Tensor) -> Tensor:
+        p = self.patch_size
+        x = rearrange(video, "b c t (h p) (w q) -> b (c p q) t h w", p=p, q=p)
+        x = self.layers(self.from_pixels(x))
+        return self.to_latents(F.silu(self.norm(x)))
+
+
+class Decoder(nn.Module):
+    """Quantized latents, (B, num_bits, t, h, w), to pixels, (B, 3, T, H, W)."""
+
+    def __init__(self, config: Config):
+        super().__init__()
+        self.patch_size = config.patch_size
+        widths = config.channels
+        self.from_latents = CausalConv3d(config.num_bits, widths[-1])
+        self.middle = nn.Sequential(*(ResidualBlock(widths[-1], widths[-1]) for _ in range(config.num_middle_blocks)))
+        self.levels = nn.ModuleList()
+        for level in reversed(range(len(widths))):
+            norm = (
+                AdaptiveFrameNorm(widths[level], config.num_bits) if config.adaptive_norm else FrameNorm(widths[level])
+            )
+            blocks = nn.Sequential(*(ResidualBlock(widths[level], widths[level]) for _ in range(config.num_blocks)))
+            up = Upsample(widths[level], widths[level - 1], *config.strides[level - 1]) if level else nn.Identity()
+            self.levels.append(nn.ModuleDict({"norm": norm, "blocks": blocks, "up": up}))
+        self.norm = FrameNorm(widths[0])
+        self.to_pixels = CausalConv3d(widths[0], 3 * config.patch_size**2)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        x = self.middle(self.from_latents(latents))
+        for level in self.levels:
+            norm = level["norm"]  # pyright: ignore[reportIndexIssue]
+            x = norm(x, latents) if isinstance(norm, AdaptiveFrameNorm) else norm(x)
+            x = level["up"](level["blocks"](x))  # pyright: ignore[reportIndexIssue]
+        x = self.to_pixels(F.silu(self.norm(x)))
+        p = self.patch_size
+        return rearrange(x, "b (c p q) t h w -> b c t (h p) (w q)", p=p, q=p)

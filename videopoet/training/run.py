@@ -1,0 +1,246 @@
+"""A whole training run: the video tokenizer, the audio tokenizer, the language model, and the poet that they make.
+
+Each stage has a folder of its own in the run's folder, with its journal, samples and checkpoints; a stage that is
+finished is read back, so a run that was killed goes on where it was.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args
+
+import torch
+
+from videopoet import checkpoint, runtime
+from videopoet.config import BaseConfig
+from videopoet.data import toybox
+from videopoet.data.mixture import AudioBatches, MixtureConfig, Sounds, Stage, TaskBatches, VideoBatches
+from videopoet.errors import CheckpointError, ConfigError
+from videopoet.generation.pipeline import VideoPoet
+from videopoet.generation.request import Settings
+from videopoet.models import language_model
+from videopoet.models.language_model import LanguageModel
+from videopoet.sequence import vocabulary as vocabularies
+from videopoet.sequence.tasks import find_task
+from videopoet.sequence.vocabulary import Vocabulary
+from videopoet.text_encoders.own_tokens import OwnTokens
+from videopoet.tokenizers import magvit_v2, soundstream
+from videopoet.tokenizers.base import Tokenizer
+from videopoet.tokenizers.magvit_v2 import MagvitV2
+from videopoet.tokenizers.soundstream import SoundStream
+from videopoet.training import journal, loop, next_token, reconstruction
+
+StageName = Literal["video_tokenizer", "audio_tokenizer", "language_model"]
+STAGES: tuple[StageName, ...] = get_args(StageName)
+DONE = "done.json"
+T = TypeVar("T", bound=Tokenizer)
+
+
+class VideoTokenizerRun(BaseConfig):
+    """The stage of the video tokenizer."""
+
+    model: magvit_v2.Config
+    objective: reconstruction.VideoConfig
+    stages: tuple[Stage, ...]
+    training: loop.Config
+
+
+class AudioTokenizerRun(BaseConfig):
+    """The stage of the audio tokenizer."""
+
+    model: soundstream.Config
+    objective: reconstruction.AudioConfig
+    sounds: Sounds
+    training: loop.Config
+
+
+class LanguageModelRun(BaseConfig):
+    """The stage of the language model, which learns the codes of both tokenizers."""
+
+    model: language_model.Config
+    mixture: MixtureConfig
+    training: loop.Config
+    validation_tasks: tuple[str, ...] = ("text_to_video", "video_to_audio")
+    """Tasks whose loss is measured on validation clips."""
+    sample_prompts: tuple[str, ...] = ("a red ball bounces on the grass", "a blue star flies over the sea, pan left")
+    """Prompts of the clips that are made at each validation."""
+
+
+class RunConfig(BaseConfig):
+    """Everything that a run depends on; the folder keeps a copy as `config.json`."""
+
+    data: Literal["toybox"] = "toybox"
+    """Where clips come from."""
+    world: toybox.Config = toybox.Config()
+    video_tokenizer: VideoTokenizerRun
+    audio_tokenizer: AudioTokenizerRun
+    language_model: LanguageModelRun
+    validation_clips: int = 32
+
+
+def train(
+    config: RunConfig,
+    output: str | Path,
+    *,
+    resume: bool = False,
+    stages: tuple[StageName, ...] = STAGES,
+    device: torch.device | None = None,
+) -> Path:
+    """Train the stages in order and write the poet to `<output>/poet`; returns that folder.
+
+    Raises:
+        ConfigError: The folder holds a run and `resume` is off, or holds one of another config.
+        CheckpointError: A stage needs one that is not finished.
+        DataError: Training diverged.
+    """
+    output = Path(output)
+    device = device or runtime.best_device()
+    _keep_config(output, config, resume)
+    world = toybox.ToyBox(config.world)
+    validation = toybox.ToyBox(config.world.model_copy(update={"split": "validation"}))
+    for stage in stages:
+        if (output / stage / DONE).exists():
+            continue
+        if stage == "video_tokenizer":
+            _train_video_tokenizer(config, output, world, validation, resume, device)
+        elif stage == "audio_tokenizer":
+            _train_audio_tokenizer(config, output, world, validation, resume, device)
+        else:
+            _train_language_model(config, output, world, validation, resume, device)
+        checkpoint.write_json(output / stage / DONE, {"machine": runtime.describe_machine()})
+    return output / "poet"
+
+
+def last_figures(output: str | Path) -> dict[str, dict[str, Any]]:
+    """Of each stage in a run's folder, the last figures of its training and its validation."""
+    figures = {}
+    for stage in STAGES:
+        if (Path(output) / stage / "journal.jsonl").exists():
+            figures[stage] = {entry["kind"]: entry for entry in journal.read(Path(output) / stage)}
+    return figures
+
+
+def stage_names(text: str | None) -> tuple[StageName, ...]:
+    """The stages in a comma-separated list, in the order in which they run; all of them for None.
+
+    Raises:
+        ConfigError: There is no such stage.
+    """
+    asked = STAGES if text is None else tuple(name.strip() for name in text.split(","))
+    for name in asked:
+        if name not in STAGES:
+            raise ConfigError(
+                f"unknown stage '{name}'; there are {', '.join(STAGES)}; correct the name", code="stage_unknown"
+            )
+    return tuple(stage for stage in STAGES if stage in asked)
+
+
+def _train_video_tokenizer(
+    config: RunConfig, output: Path, world: toybox.ToyBox, validation: toybox.ToyBox, resume: bool, device: torch.device
+) -> None:
+    run = config.video_tokenizer
+    torch.manual_seed(run.training.seed)
+    tokenizer = MagvitV2(run.model).to(device)
+    clips = validation.render([validation.scene(seed) for seed in range(config.validation_clips)], device, audio=False)
+    objective = reconstruction.VideoReconstruction(tokenizer, run.objective, clips.video.split(8))
+    batches = VideoBatches(world, run.stages, run.training.seed, device)
+    loop.train(
+        objective, batches, run.training, output / "video_tokenizer", resume=resume, description="video tokenizer"
+    )
+    tokenizer.save(output / "video_tokenizer" / "final")
+
+
+def _train_audio_tokenizer(
+    config: RunConfig, output: Path, world: toybox.ToyBox, validation: toybox.ToyBox, resume: bool, device: torch.device
+) -> None:
+    run = config.audio_tokenizer
+    torch.manual_seed(run.training.seed)
+    tokenizer = SoundStream(run.model).to(device)
+    clips = validation.render([validation.scene(seed) for seed in range(config.validation_clips)], device)
+    assert clips.audio is not None
+    objective = reconstruction.AudioReconstruction(tokenizer, run.objective, clips.audio.split(8))
+    batches = AudioBatches(world, run.sounds, run.training.seed, device)
+    loop.train(
+        objective, batches, run.training, output / "audio_tokenizer", resume=resume, description="audio tokenizer"
+    )
+    tokenizer.save(output / "audio_tokenizer" / "final")
+
+
+def _train_language_model(
+    config: RunConfig, output: Path, world: toybox.ToyBox, validation: toybox.ToyBox, resume: bool, device: torch.device
+) -> None:
+    run = config.language_model
+    video_tokenizer = _finished(output, "video_tokenizer", MagvitV2).to(device)
+    audio_tokenizer = _finished(output, "audio_tokenizer", SoundStream).to(device)
+    text_encoder = OwnTokens.from_words(toybox.words())
+    vocabulary = Vocabulary(
+        vocabularies.Config(
+            text_size=text_encoder.size,
+            visual_codes=video_tokenizer.num_codes,
+            audio_codebook_size=audio_tokenizer.codebook_size,
+            audio_quantizers=audio_tokenizer.num_quantizers,
+        )
+    )
+    torch.manual_seed(run.training.seed)
+    model = LanguageModel.from_scratch(
+        run.model,
+        vocabulary.size,
+        vocabulary.range("video"),
+        (audio_tokenizer.num_quantizers, 512),
+        vocabulary.special("<pad>"),
+    ).to(device)
+    settings = Settings(
+        height=config.world.height,
+        width=config.world.width,
+        num_frames=config.world.num_frames,
+        frame_rate=config.world.frame_rate,
+    )
+    poet = VideoPoet(video_tokenizer, audio_tokenizer, text_encoder, model, vocabulary, settings)
+
+    def write_samples(folder: Path) -> None:
+        for number, prompt in enumerate(run.sample_prompts):
+            poet.generate("text_to_video", prompt=prompt, seed=number, progress=False).save(folder / f"{number}.mp4")
+
+    parts = (video_tokenizer, audio_tokenizer, text_encoder, vocabulary)
+    known = TaskBatches(validation, run.mixture, *parts, run.training.seed, device)
+    pool = known.pool(0, config.validation_clips)
+    objective = next_token.NextToken(
+        model,
+        [
+            known.batch(
+                find_task(task), min(8, config.validation_clips), pool, runtime.generator("validation", task, number)
+            )
+            for task in run.validation_tasks
+            for number in range(-(-config.validation_clips // 8))
+        ],
+        write_samples,
+    )
+    batches = TaskBatches(world, run.mixture, *parts, run.training.seed, device)
+    loop.train(objective, batches, run.training, output / "language_model", resume=resume, description="language model")
+    poet.save_pretrained(output / "poet")
+
+
+def _finished(output: Path, stage: StageName, kind: type[T]) -> T:
+    if not (output / stage / "final").exists():
+        raise CheckpointError(
+            f"'{output}' has no finished {stage.replace('_', ' ')}; the language model is trained on its codes; "
+            f"train that stage first",
+            code="checkpoint_missing",
+        )
+    return kind.load(output / stage / "final").requires_grad_(False)
+
+
+def _keep_config(output: Path, config: RunConfig, resume: bool) -> None:
+    path = output / "config.json"
+    if path.exists() and not resume:
+        raise ConfigError(
+            f"'{output}' already holds a run; training would overwrite it; pass --resume or another --output",
+            code="output_exists",
+        )
+    if path.exists() and checkpoint.read_json(path) != config.to_dict():
+        raise ConfigError(
+            f"'{output}' holds a run of another config; a run resumes as it began; use its preset and settings, or "
+            "another --output",
+            code="config_changed",
+        )
+    checkpoint.write_json(path, config.to_dict())

@@ -1,0 +1,70 @@
+#!/usr/bin/env python3
+"""Set videopoet up in .venv with nothing but pip, then use it.
+
+    python3 vp.py demo [PROMPT]              make outputs/demo.mp4
+    python3 vp.py test [PYTEST ARGUMENTS]    run the tests
+
+VIDEOPOET_TORCH holds what to ask pip for in place of `torch==2.13.0`: another version, or an index with other builds.
+"""
+
+import hashlib
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+HOME = Path(__file__).resolve().parent
+VENV = HOME / ".venv"
+PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+LOCK = HOME / "requirements" / "lock.txt"
+
+
+def stop(message, code):
+    print("vp.py: error: " + message, file=sys.stderr)
+    sys.exit(code)
+
+
+def step(what, *command):
+    print("vp.py: " + what, file=sys.stderr, flush=True)
+    if subprocess.call([str(part) for part in command], stdout=sys.stderr, cwd=HOME):
+        stop(what + " failed, the reason is above; repair it and run the same command again", 4)
+
+
+def install():
+    """Bring .venv to the state that the lock and pyproject.toml name; nothing happens when it is there already."""
+    stamp, torch = VENV / "videopoet-stamp", os.environ.get("VIDEOPOET_TORCH") or "torch==2.13.0"
+    wanted = hashlib.sha256(LOCK.read_bytes() + (HOME / "pyproject.toml").read_bytes()).hexdigest()
+    if PYTHON.exists() and stamp.exists() and stamp.read_text() == wanted:
+        return
+    pip = [PYTHON, "-m", "pip", "install", "--disable-pip-version-check"] + ["-qq"] * (not sys.stderr.isatty())
+    if not PYTHON.exists():
+        step("making .venv", sys.executable, "-m", "venv", VENV)
+    step("installing " + torch, *pip, *shlex.split(torch))
+    step("installing requirements/lock.txt", *pip, "--require-hashes", "--no-deps", "-r", LOCK)
+    step("installing videopoet", *pip, "--no-deps", "--no-build-isolation", "-e", HOME)
+    stamp.write_text(wanted)
+
+
+def main(verb="", *arguments):
+    if sys.version_info < (3, 11):
+        stop("this is Python %d.%d; videopoet needs 3.11 or later; run a newer python3" % sys.version_info[:2], 4)
+    if verb not in ("demo", "test") or (verb == "demo" and len(arguments) > 1):
+        stop("unknown use; write `python3 vp.py demo [PROMPT]` or `python3 vp.py test [PYTEST ARGUMENTS]`", 2)
+    install()
+    if verb == "test":
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        return subprocess.call([str(PYTHON), "-m", "pytest", "-n", "2", *arguments], cwd=HOME, env=environment)
+    prompt = arguments[0] if arguments else "a red ball bounces on the grass"
+    command = [PYTHON.with_name("videopoet"), "generate", "-o", "outputs/demo.mp4", "--", prompt]
+    code = subprocess.call([str(part) for part in command], cwd=HOME)
+    if code == 0:
+        print("outputs/demo.mp4")
+    return code
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(*sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit(130)
