@@ -106,7 +106,7 @@ def test_an_import_against_the_rows_is_found(tmp_path, module, line, expected):
         ("generation/pipeline.py", "from videopoet import __version__\nfrom ..models.language_model import Config"),
         ("tokenizers/magvit_v2.py", "from .base import VideoTokenizer\nfrom ..media.types import Video"),
         ("__init__.py", "HOME = 'videopoet.generation.pipeline'\nfrom . import errors"),
-        ("cli.py", "from videopoet import VideoPoet\nfrom videopoet.presets import PRESETS"),
+        ("cli/train.py", "from videopoet import VideoPoet\nfrom videopoet.presets import PRESETS"),
     ],
 )
 def test_an_import_along_the_rows_passes(tmp_path, module, line):

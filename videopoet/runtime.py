@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import hashlib
 import os
 import platform
@@ -23,6 +24,19 @@ def best_device() -> torch.device:
 def autocast(device: torch.device | str, enabled: bool = True) -> torch.autocast:
     """bf16 where it is safe: matrix products and convolutions; quantizers, norms' statistics and losses stay fp32."""
     return torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=enabled)
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep what is freed for the next allocation of this process; elsewhere nothing happens.
+
+    A step on a CPU allocates the same large tensors again and again; asking the system for zeroed pages each time
+    costs a language model a tenth of its training speed.
+    """
+    mmap_max, trim_threshold = -4, -1
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        libc = ctypes.CDLL(None)
+        libc.mallopt(mmap_max, 0)
+        libc.mallopt(trim_threshold, 2**31 - 1)
 
 
 def generator(*seeds: int | str) -> torch.Generator:

@@ -16,7 +16,9 @@ from videopoet.config import BaseConfig
 from videopoet.data import toybox
 from videopoet.data.mixture import AudioBatches, MixtureConfig, Sounds, Stage, TaskBatches, VideoBatches
 from videopoet.errors import CheckpointError, ConfigError
+from videopoet.generation import poet_folder
 from videopoet.generation.pipeline import VideoPoet
+from videopoet.generation.poet_folder import Parts
 from videopoet.generation.request import Settings
 from videopoet.models import language_model
 from videopoet.models.language_model import LanguageModel
@@ -71,6 +73,9 @@ class RunConfig(BaseConfig):
 
     data: Literal["toybox"] = "toybox"
     """Where clips come from."""
+    init_from: str | None = None
+    """A poet whose weights every stage starts from, and whose tokenizers are used where their stage is not run:
+    a folder, a hub id, or `bundled` for the one that ships. None starts from fresh weights."""
     world: toybox.Config = toybox.Config()
     video_tokenizer: VideoTokenizerRun
     audio_tokenizer: AudioTokenizerRun
@@ -96,17 +101,21 @@ def train(
     output = Path(output)
     device = device or runtime.best_device()
     _keep_config(output, config, resume)
+    runtime.keep_freed_memory()
     world = toybox.ToyBox(config.world)
     validation = toybox.ToyBox(config.world.model_copy(update={"split": "validation"}))
+    source = None
+    if config.init_from is not None:
+        source = poet_folder.load(None if config.init_from == "bundled" else config.init_from, "cpu", torch.float32)
     for stage in stages:
         if (output / stage / DONE).exists():
             continue
         if stage == "video_tokenizer":
-            _train_video_tokenizer(config, output, world, validation, resume, device)
+            _train_video_tokenizer(config, output, world, validation, resume, device, source)
         elif stage == "audio_tokenizer":
-            _train_audio_tokenizer(config, output, world, validation, resume, device)
+            _train_audio_tokenizer(config, output, world, validation, resume, device, source)
         else:
-            _train_language_model(config, output, world, validation, resume, device)
+            _train_language_model(config, output, world, validation, resume, device, source)
         checkpoint.write_json(output / stage / DONE, {"machine": runtime.describe_machine()})
     return output / "poet"
 
@@ -136,11 +145,19 @@ def stage_names(text: str | None) -> tuple[StageName, ...]:
 
 
 def _train_video_tokenizer(
-    config: RunConfig, output: Path, world: toybox.ToyBox, validation: toybox.ToyBox, resume: bool, device: torch.device
+    config: RunConfig,
+    output: Path,
+    world: toybox.ToyBox,
+    validation: toybox.ToyBox,
+    resume: bool,
+    device: torch.device,
+    source: Parts | None,
 ) -> None:
     run = config.video_tokenizer
     torch.manual_seed(run.training.seed)
     tokenizer = MagvitV2(run.model).to(device)
+    if source is not None:
+        checkpoint.load_weights(tokenizer, source.video_tokenizer.state_dict(), str(config.init_from))
     clips = validation.render([validation.scene(seed) for seed in range(config.validation_clips)], device, audio=False)
     objective = reconstruction.VideoReconstruction(tokenizer, run.objective, clips.video.split(8))
     batches = VideoBatches(world, run.stages, run.training.seed, device)
@@ -151,11 +168,19 @@ def _train_video_tokenizer(
 
 
 def _train_audio_tokenizer(
-    config: RunConfig, output: Path, world: toybox.ToyBox, validation: toybox.ToyBox, resume: bool, device: torch.device
+    config: RunConfig,
+    output: Path,
+    world: toybox.ToyBox,
+    validation: toybox.ToyBox,
+    resume: bool,
+    device: torch.device,
+    source: Parts | None,
 ) -> None:
     run = config.audio_tokenizer
     torch.manual_seed(run.training.seed)
     tokenizer = SoundStream(run.model).to(device)
+    if source is not None:
+        checkpoint.load_weights(tokenizer, source.audio_tokenizer.state_dict(), str(config.init_from))
     clips = validation.render([validation.scene(seed) for seed in range(config.validation_clips)], device)
     assert clips.audio is not None
     objective = reconstruction.AudioReconstruction(tokenizer, run.objective, clips.audio.split(8))
@@ -167,12 +192,18 @@ def _train_audio_tokenizer(
 
 
 def _train_language_model(
-    config: RunConfig, output: Path, world: toybox.ToyBox, validation: toybox.ToyBox, resume: bool, device: torch.device
+    config: RunConfig,
+    output: Path,
+    world: toybox.ToyBox,
+    validation: toybox.ToyBox,
+    resume: bool,
+    device: torch.device,
+    source: Parts | None,
 ) -> None:
     run = config.language_model
-    video_tokenizer = _finished(output, "video_tokenizer", MagvitV2).to(device)
-    audio_tokenizer = _finished(output, "audio_tokenizer", SoundStream).to(device)
-    text_encoder = OwnTokens.from_words(toybox.words())
+    video_tokenizer = _finished(output, "video_tokenizer", MagvitV2, source and source.video_tokenizer).to(device)
+    audio_tokenizer = _finished(output, "audio_tokenizer", SoundStream, source and source.audio_tokenizer).to(device)
+    text_encoder = OwnTokens.from_words(toybox.words()) if source is None else source.text_encoder
     vocabulary = Vocabulary(
         vocabularies.Config(
             text_size=text_encoder.size,
@@ -189,6 +220,14 @@ def _train_language_model(
         (audio_tokenizer.num_quantizers, 512),
         vocabulary.special("<pad>"),
     ).to(device)
+    if source is not None:
+        if source.vocabulary.config != vocabulary.config:
+            raise ConfigError(
+                f"'{config.init_from}' was made for other codes than this run's, so its ids mean something else; use "
+                "the settings it was trained with, or train the language model from fresh weights",
+                code="vocabulary_mismatch",
+            )
+        checkpoint.load_weights(model, source.language_model.state_dict(), str(config.init_from))
     settings = Settings(
         height=config.world.height,
         width=config.world.width,
@@ -220,14 +259,17 @@ def _train_language_model(
     poet.save_pretrained(output / "poet")
 
 
-def _finished(output: Path, stage: StageName, kind: type[T]) -> T:
-    if not (output / stage / "final").exists():
-        raise CheckpointError(
-            f"'{output}' has no finished {stage.replace('_', ' ')}; the language model is trained on its codes; "
-            f"train that stage first",
-            code="checkpoint_missing",
-        )
-    return kind.load(output / stage / "final").requires_grad_(False)
+def _finished(output: Path, stage: StageName, kind: type[T], source: Tokenizer | None) -> T:
+    """The run's own tokenizer, or else the one of the poet that the run starts from."""
+    if (output / stage / "final").exists():
+        return kind.load(output / stage / "final").requires_grad_(False)
+    if isinstance(source, kind):
+        return source
+    raise CheckpointError(
+        f"'{output}' has no finished {stage.replace('_', ' ')}; the language model is trained on its codes; "
+        "train that stage first, or take a model's with --init-from",
+        code="checkpoint_missing",
+    )
 
 
 def _keep_config(output: Path, config: RunConfig, resume: bool) -> None:

@@ -1,0 +1,10 @@
+"""The command line. It parses, calls, prints and turns every error into one line; the work is done elsewhere.
+
+A file here holds the commands of one purpose. Torch and everything that needs it are imported by the command that runs,
+so that help and mistakes answer at once.
+"""
+
+from videopoet.cli import describe, generate, train  # noqa: F401  each adds its commands, in this order
+from videopoet.cli.program import main, run
+
+__all__ = ["main", "run"]

@@ -1,0 +1,81 @@
+"""What commands share: the program they belong to, their common options, checks of outputs, and printing."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from videopoet.errors import ConfigError
+
+app = typer.Typer(
+    name="videopoet",
+    help="Make and edit video with sound by a language model.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "token_normalize_func": lambda token: token.replace("_", "-"),  # --top_k is --top-k
+    },
+)
+
+Model = Annotated[
+    str | None, typer.Option("--model", "-m", help="Folder or hub id of a model; without it, the one that ships.")
+]
+Device = Annotated[str | None, typer.Option(help="Where to compute, such as cpu; without it, the best there is.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+def writable(kind: str) -> tuple[str, ...]:
+    """The extensions that a kind of output can be written with, the usual one first."""
+    from videopoet.media import files, types
+
+    writers = {"video": types.Video, "image": types.Image, "audio": types.Audio}
+    return tuple(files.WRITERS[writers[kind]]) if kind in writers else (".txt",)
+
+
+def check_output(path: Path, suffixes: tuple[str, ...]) -> None:
+    """Refuse an output that could not be written, before any work is done for it."""
+    if path.is_dir():
+        raise ConfigError(f"output '{path}' is a folder; a file is wanted; add a name", code="output_is_folder")
+    if path.suffix.lower() not in suffixes:
+        raise ConfigError(
+            f"output '{path}' ends in '{path.suffix}'; {' and '.join(suffixes)} fit; change the extension",
+            code="output_extension",
+        )
+    check_folder(path.parent)
+
+
+def check_folder(path: Path) -> None:
+    """Refuse a folder that could not be made or written to."""
+    place = next(place for place in (path, *path.absolute().parents) if place.exists())
+    if not place.is_dir():
+        raise ConfigError(
+            f"output folder '{path}' cannot be made; '{place}' is a file; choose another", code="output_not_folder"
+        )
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(place))
+
+
+def print_json(value: Any) -> None:
+    print(json.dumps(value))
+
+
+def print_tree(value: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(value)
+        return
+    import yaml
+
+    print(yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=120), end="")
+
+
+def say(line: str) -> None:
+    """One line on standard error, whatever is in it; a prompt or a file name cannot command the terminal."""
+    printable = "".join(character if character.isprintable() else " " for character in line)
+    print(f"videopoet: {' '.join(printable.split())}", file=sys.stderr)

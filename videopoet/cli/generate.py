@@ -1,0 +1,139 @@
+"""Media from a model: `generate` and `reconstruct`."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from videopoet.cli.base import AsJson, Device, Model, app, check_output, print_json, say, writable
+from videopoet.errors import ConfigError
+
+
+@app.command()
+def generate(
+    words: Annotated[str | None, typer.Argument(metavar="PROMPT", help="What to make, in words.")] = None,
+    task: Annotated[str, typer.Option(help="One of `videopoet tasks`.")] = "text_to_video",
+    prompt: Annotated[str | None, typer.Option(help="The prompt, where it does not come first.")] = None,
+    negative_prompt: Annotated[str | None, typer.Option(help="What to stay away from.")] = None,
+    image: Annotated[Path | None, typer.Option(help="A picture to start from.")] = None,
+    video: Annotated[Path | None, typer.Option(help="A clip to go on from, to edit or to hear.")] = None,
+    audio: Annotated[Path | None, typer.Option(help="A sound to see or to go on from.")] = None,
+    mask: Annotated[str | None, typer.Option(help="The region to fill or to keep, such as central.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", "--output-path", help="The file to write; its extension chooses the format."),
+    ] = None,
+    model: Model = None,
+    device: Device = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed gives the same result.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Length.")] = None,
+    num_frames: Annotated[int | None, typer.Option(help="Length in frames, instead of --seconds.")] = None,
+    height: Annotated[int | None, typer.Option(help="Pixels.")] = None,
+    width: Annotated[int | None, typer.Option(help="Pixels.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Below 1 is safer, above 1 is wilder.")] = None,
+    top_k: Annotated[int | None, typer.Option(help="Choose among so many likeliest tokens.")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Choose among the likeliest tokens of this probability.")] = None,
+    guidance_scale: Annotated[
+        float | None, typer.Option("--guidance-scale", "--cfg-scale", help="How closely to follow the words; 1 is off.")
+    ] = None,
+    sound: Annotated[bool, typer.Option(help="Make the sound of a clip too.")] = True,
+    metadata: Annotated[bool, typer.Option(help="Keep prompt, seed, model and settings in the file.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Make a clip, a picture, a sound or a caption.
+
+    Without --output the file goes to outputs/, and its path is printed; a caption is printed itself.
+    """
+    from videopoet.sequence.tasks import find_task
+
+    if words is not None and prompt is not None:
+        raise ConfigError(
+            f"the prompt is given twice ('{words}', '{prompt}'); one is taken; leave out --prompt", code="prompt_twice"
+        )
+    row = find_task(task.replace("-", "_"))
+    seed = secrets.randbelow(2**31) if seed is None else seed
+    suffixes = _suffixes(row)
+    named = output is not None
+    if output is None and row.gives != ("text",):
+        output = Path("outputs") / f"{row.name}-{seed}{suffixes[0]}"
+    if output is not None:
+        check_output(output, suffixes)
+    given = {
+        "prompt": words if prompt is None else prompt,
+        "negative_prompt": negative_prompt,
+        "image": image,
+        "video": video,
+        "audio": audio,
+        "mask": mask,
+        "seconds": seconds,
+        "num_frames": num_frames,
+        "height": height,
+        "width": width,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "guidance_scale": guidance_scale,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+
+    from videopoet import VideoPoet
+
+    began = time.perf_counter()
+    poet = VideoPoet.from_pretrained(model, device=device)
+    result = poet.generate(row.name, seed=seed, sound=sound, progress=True, **given)
+    if output is not None:
+        result.save(output, metadata=metadata)
+    for warning in result.warnings:
+        say(f"warning: {warning}")
+    text = result.media if isinstance(result.media, str) else None
+    if as_json:
+        print_json(
+            {
+                "task": row.name,
+                "seed": seed,
+                "output": output and str(output),
+                "text": text,
+                "warnings": result.warnings,
+                "metadata": result.metadata,
+                "took_seconds": round(time.perf_counter() - began, 3),
+            }
+        )
+    elif text is not None and output is None:
+        print(text)
+    elif not named:
+        print(output)
+
+
+@app.command()
+def reconstruct(
+    video: Annotated[Path, typer.Argument(help="A clip.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to write what the tokens kept.")] = None,
+    model: Model = None,
+    device: Device = None,
+    as_json: AsJson = False,
+) -> None:
+    """Turn a clip into tokens and back, and print what was kept: PSNR, SSIM and bits per pixel."""
+    if output is not None:
+        check_output(output, writable("video"))
+
+    from videopoet import VideoPoet
+
+    seen = VideoPoet.from_pretrained(model, device=device).reconstruct(video)
+    if output is not None:
+        seen.video.save(output)
+    if as_json:
+        figures = {"psnr": seen.psnr, "ssim": seen.ssim, "bits_per_pixel": seen.bits_per_pixel}
+        print_json({**figures, "output": output and str(output)})
+    else:
+        print(f"PSNR {seen.psnr:.2f} dB, SSIM {seen.ssim:.4f}, {seen.bits_per_pixel:.4f} bits per pixel")
+
+
+def _suffixes(task: Any) -> tuple[str, ...]:
+    """The extensions that fit what a task gives; a sound made for a clip can be written with that clip."""
+    kind = task.gives[0]
+    with_clip = writable("video")[:1] if kind == "audio" and "video" in task.takes else ()
+    return with_clip + writable(kind)

@@ -1,0 +1,80 @@
+"""Models and their data: `train` and `toybox`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from videopoet.cli.base import AsJson, app, check_folder, print_json, print_tree
+
+
+@app.command()
+def train(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run.")],
+    preset: Annotated[str, typer.Option(help="The settings to start from.")] = "tiny",
+    data: Annotated[str | None, typer.Option(help="`toybox`; without it, what the preset says.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting: a.b=c; repeatable.")
+    ] = None,
+    init_from: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Start from a model's weights: a folder, a hub id or `bundled`.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in the folder.")] = False,
+    stages: Annotated[
+        str | None, typer.Option(metavar="NAME,NAME", help="Only these stages, such as video_tokenizer.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and print the settings, and stop.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train the tokenizers and the model of a preset on clips."""
+    check_folder(output)
+
+    from videopoet import presets
+    from videopoet.config import override
+
+    flags = {"data": data, "init_from": init_from}
+    assignments = [*(settings or []), *(f"{name}={value}" for name, value in flags.items() if value is not None)]
+    config = override(presets.preset(preset), assignments)
+    if dry_run:
+        print_tree(config.to_dict(), as_json)
+        return
+
+    from videopoet.training import run
+
+    poet = run.train(config, output, resume=resume, stages=run.stage_names(stages))
+    if as_json:
+        print_json({"poet": str(poet), "figures": run.last_figures(output)})
+    elif poet.exists():
+        print(poet)
+
+
+@app.command()
+def toybox(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the clips.")],
+    count: Annotated[int, typer.Option(min=1, help="How many clips.")] = 16,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first; the next follow.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Write clips of the synthetic world, each with its caption beside it."""
+    check_folder(output)
+
+    from videopoet import runtime
+    from videopoet.data.toybox import ToyBox
+    from videopoet.media.types import Audio, Video
+
+    world = ToyBox()
+    written = []
+    with runtime.progress(count, "toy box") as advance:
+        for number in range(seed, seed + count):
+            clips = world.render([world.scene(number)])
+            sound = None if clips.audio is None else Audio(clips.audio[0], clips.sample_rate)
+            clip = Video.from_pixels(clips.video[0], clips.frame_rate, sound)
+            file, caption = output / f"{number:06d}.mp4", clips.captions[0]
+            clip.save(file)
+            file.with_suffix(".txt").write_text(caption + "\n", encoding="utf-8")
+            written.append({"video": str(file), "caption": caption})
+            advance()
+    if as_json:
+        print_json(written)
