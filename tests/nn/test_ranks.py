@@ -7,11 +7,12 @@ import torch.distributed as distributed
 import torch.multiprocessing as multiprocessing
 
 from videopoet.nn.losses import LeCamRegularizer
-from videopoet.nn.ranks import from_first_rank, mean_over_ranks, sum_over_ranks
+from videopoet.nn.ranks import average_gradients, from_first_rank, mean_over_ranks, sum_over_ranks
 from videopoet.nn.residual_quantizer import ResidualVectorQuantizer
 
 LATENTS = torch.randn(4, 3, 16, generator=torch.Generator().manual_seed(0))
 LOGITS = torch.arange(4.0)
+NAMES = ("shared", "own", "frozen")
 
 
 def step(rank: int, num_ranks: int, folder: Path, quantizer: ResidualVectorQuantizer) -> None:
@@ -23,6 +24,26 @@ def step(rank: int, num_ranks: int, folder: Path, quantizer: ResidualVectorQuant
     regularizer(LOGITS.chunk(num_ranks)[rank], -LOGITS.chunk(num_ranks)[rank])
     torch.save([quantizer.codebooks, quantizer.counts, regularizer.real], folder / f"{rank}.pt")
     distributed.destroy_process_group()
+
+
+def average(rank: int, num_ranks: int, folder: Path) -> None:
+    rendezvous = f"file://{folder / 'rendezvous'}"
+    distributed.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=num_ranks)
+    shared, own, frozen = (torch.nn.Parameter(torch.zeros(2, 3), requires_grad=name != "frozen") for name in NAMES)
+    shared.grad = torch.full((2, 3), 1.0 + 2 * rank)
+    own.grad = torch.full((2, 3), 8.0) if rank else None
+    average_gradients([shared, own, frozen])
+    torch.save([shared.grad, own.grad, frozen.grad], folder / f"{rank}.pt")
+    distributed.destroy_process_group()
+
+
+@pytest.mark.skipif(not distributed.is_available(), reason="this torch has no torch.distributed")
+def test_gradients_are_averaged_also_where_a_process_has_none(tmp_path):
+    multiprocessing.start_processes(average, (2, tmp_path), nprocs=2, start_method="fork")
+    for rank in range(2):
+        shared, own, frozen = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        assert torch.equal(shared, torch.full((2, 3), 2.0)) and torch.equal(own, torch.full((2, 3), 4.0))
+        assert frozen is None
 
 
 def test_alone_nothing_changes():

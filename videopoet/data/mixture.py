@@ -42,7 +42,7 @@ class VideoBatches:
     Calling it gives pixels in [-1, 1], (B, 3, T, H, W).
     """
 
-    def __init__(self, toybox: ToyBox, stages: tuple[Stage, ...], seed: int, device: torch.device | str = "cpu"):
+    def __init__(self, toybox: ToyBox, stages: tuple[Stage, ...], seed: int | str, device: torch.device | str = "cpu"):
         self.toybox, self.stages, self.seed, self.device = toybox, stages, seed, device
 
     def __call__(self, index: int) -> Tensor:
@@ -78,7 +78,7 @@ class Sounds(BaseConfig):
 class AudioBatches:
     """Sounds of toy-box clips: calling it gives samples in [-1, 1], (B, 1, S)."""
 
-    def __init__(self, toybox: ToyBox, config: Sounds, seed: int, device: torch.device | str = "cpu"):
+    def __init__(self, toybox: ToyBox, config: Sounds, seed: int | str, device: torch.device | str = "cpu"):
         self.toybox, self.config, self.seed, self.device = toybox, config, seed, device
 
     def __call__(self, index: int) -> Tensor:
@@ -153,7 +153,7 @@ class TaskBatches:
         audio_tokenizer: AudioTokenizer,
         text_encoder: TextEncoder,
         vocabulary: Vocabulary,
-        seed: int,
+        seed: int | str,
         device: torch.device | str = "cpu",
     ):
         self.toybox, self.config, self.seed, self.device = toybox, config, seed, device

@@ -2,8 +2,53 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Iterable, Iterator
+
+import torch
 import torch.distributed as distributed
-from torch import Tensor
+from torch import Tensor, nn
+
+
+@contextlib.contextmanager
+def joined() -> Iterator[None]:
+    """Join the other processes that `torchrun` started; started any other way, a process stays alone."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ or _several():
+        yield
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
+
+
+def rank() -> int:
+    """The number of this process, from 0 on; the first one writes files."""
+    return distributed.get_rank() if _several() else 0
+
+
+def wait() -> None:
+    """Go on when all processes are here."""
+    if _several():
+        distributed.barrier()
+
+
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Average gradients over all processes, in one message; what only some have counts as zero elsewhere."""
+    if not _several():
+        return
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    for parameter in trained:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    gradients = [parameter.grad for parameter in trained if parameter.grad is not None]
+    mean = mean_over_ranks(torch.cat([gradient.flatten() for gradient in gradients]))
+    parts = mean.split([gradient.numel() for gradient in gradients])
+    torch._foreach_copy_(gradients, [part.view_as(gradient) for part, gradient in zip(parts, gradients, strict=True)])
 
 
 def sum_over_ranks(tensor: Tensor) -> Tensor:

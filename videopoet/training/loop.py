@@ -2,6 +2,9 @@
 
 Every random number of a step comes from (seed, step), so a run that was killed and resumed is bit for bit the run
 that was not. A checkpoint folder is complete or absent; resuming takes the newest one that is intact.
+
+Under `torchrun` every process computes on batches of its own, gradients are averaged, and the first process alone
+writes the journal, samples and checkpoints.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from torch import Tensor, nn
 from videopoet import checkpoint, runtime
 from videopoet.config import BaseConfig
 from videopoet.errors import CheckpointError, ConfigError, DataError
+from videopoet.nn import ranks
 from videopoet.training import optimizer as optimizers
 from videopoet.training.journal import Journal
 
@@ -97,6 +101,9 @@ def train(
     """
     folder = Path(folder)
     device = next(objective.model.parameters()).device
+    for module in (objective.model, objective.adversary):
+        for tensor in module.state_dict().values() if module is not None else ():
+            ranks.from_first_rank(tensor)
     model_optimizers = optimizers.build(objective.model, config.optimizer)
     adversary_optimizers = _adversary_optimizers(objective, config)
     mean = MeanWeights(objective.model, config.ema_decay)
@@ -106,9 +113,10 @@ def train(
             f"'{folder}' already holds a run; training would overwrite it; pass --resume or another --output",
             code="output_exists",
         )
-    journal = Journal(folder, first_step)
+    first = ranks.rank() == 0
+    journal = Journal(folder, first_step) if first else None
     began, seen = time.perf_counter(), first_step
-    with runtime.progress(config.num_steps - first_step, description) as advance:
+    with runtime.progress(config.num_steps - first_step, description, enabled=first) as advance:
         for step in range(first_step, config.num_steps):
             share = optimizers.schedule(step, config.num_steps, config.optimizer)
             for each in model_optimizers + adversary_optimizers:
@@ -118,7 +126,7 @@ def train(
             objective.model.train()
             figures: dict[str, float | Tensor] = {}
             for part in range(config.accumulation):
-                generator = runtime.generator(config.seed, "step", step, part)
+                generator = runtime.generator(config.seed, "step", step, part, ranks.rank())
                 batch = batches(step * config.accumulation + part)
                 if objective.adversary is not None:
                     objective.adversary.requires_grad_(False)
@@ -132,6 +140,9 @@ def train(
                         losses = objective.adversary_loss(batch, losses.made.detach(), step)
                     (losses.total / config.accumulation).backward()
                     figures |= losses.figures
+            ranks.average_gradients(objective.model.parameters())
+            if objective.adversary is not None:
+                ranks.average_gradients(objective.adversary.parameters())
             norm = nn.utils.clip_grad_norm_(objective.model.parameters(), config.optimizer.gradient_clip)
             if not math.isfinite(norm):
                 raise DataError(
@@ -146,6 +157,8 @@ def train(
 
             done = step + 1
             advance(loss=float(figures["loss"]))
+            if journal is None:
+                continue
             if done % config.log_every == 0 or done == config.num_steps:
                 now = time.perf_counter()
                 rate = (done - seen) / (now - began)
@@ -160,7 +173,8 @@ def train(
                     journal.write(step, "validation", **objective.validate(folder / "samples" / f"step-{done:06d}"))
             if done % config.checkpoint_every == 0 or done == config.num_steps:
                 _save(folder, done, objective, model_optimizers + adversary_optimizers, mean, config)
-    journal.close()
+    if journal is not None:
+        journal.close()
     mean.copy_into_model()
     objective.model.eval()
 

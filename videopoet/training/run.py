@@ -22,6 +22,7 @@ from videopoet.generation.poet_folder import Parts
 from videopoet.generation.request import Settings
 from videopoet.models import language_model
 from videopoet.models.language_model import LanguageModel
+from videopoet.nn import ranks
 from videopoet.sequence import vocabulary as vocabularies
 from videopoet.sequence.tasks import find_task
 from videopoet.sequence.vocabulary import Vocabulary
@@ -98,9 +99,17 @@ def train(
         CheckpointError: A stage needs one that is not finished.
         DataError: Training diverged.
     """
-    output = Path(output)
-    device = device or runtime.best_device()
-    _keep_config(output, config, resume)
+    with ranks.joined():
+        _train_stages(config, Path(output), resume, stages, device or runtime.best_device())
+    return Path(output) / "poet"
+
+
+def _train_stages(
+    config: RunConfig, output: Path, resume: bool, stages: tuple[StageName, ...], device: torch.device
+) -> None:
+    if ranks.rank() == 0:
+        _keep_config(output, config, resume)
+    ranks.wait()
     runtime.keep_freed_memory()
     world = toybox.ToyBox(config.world)
     validation = toybox.ToyBox(config.world.model_copy(update={"split": "validation"}))
@@ -116,8 +125,9 @@ def train(
             _train_audio_tokenizer(config, output, world, validation, resume, device, source)
         else:
             _train_language_model(config, output, world, validation, resume, device, source)
-        checkpoint.write_json(output / stage / DONE, {"machine": runtime.describe_machine()})
-    return output / "poet"
+        if ranks.rank() == 0:
+            checkpoint.write_json(output / stage / DONE, {"machine": runtime.describe_machine()})
+        ranks.wait()
 
 
 def last_figures(output: str | Path) -> dict[str, dict[str, Any]]:
@@ -160,11 +170,12 @@ def _train_video_tokenizer(
         checkpoint.load_weights(tokenizer, source.video_tokenizer.state_dict(), str(config.init_from))
     clips = validation.render([validation.scene(seed) for seed in range(config.validation_clips)], device, audio=False)
     objective = reconstruction.VideoReconstruction(tokenizer, run.objective, clips.video.split(8))
-    batches = VideoBatches(world, run.stages, run.training.seed, device)
+    batches = VideoBatches(world, run.stages, _data_seed(run.training), device)
     loop.train(
         objective, batches, run.training, output / "video_tokenizer", resume=resume, description="video tokenizer"
     )
-    tokenizer.save(output / "video_tokenizer" / "final")
+    if ranks.rank() == 0:
+        tokenizer.save(output / "video_tokenizer" / "final")
 
 
 def _train_audio_tokenizer(
@@ -184,11 +195,12 @@ def _train_audio_tokenizer(
     clips = validation.render([validation.scene(seed) for seed in range(config.validation_clips)], device)
     assert clips.audio is not None
     objective = reconstruction.AudioReconstruction(tokenizer, run.objective, clips.audio.split(8))
-    batches = AudioBatches(world, run.sounds, run.training.seed, device)
+    batches = AudioBatches(world, run.sounds, _data_seed(run.training), device)
     loop.train(
         objective, batches, run.training, output / "audio_tokenizer", resume=resume, description="audio tokenizer"
     )
-    tokenizer.save(output / "audio_tokenizer" / "final")
+    if ranks.rank() == 0:
+        tokenizer.save(output / "audio_tokenizer" / "final")
 
 
 def _train_language_model(
@@ -254,9 +266,15 @@ def _train_language_model(
         ],
         write_samples,
     )
-    batches = TaskBatches(world, run.mixture, *parts, run.training.seed, device)
+    batches = TaskBatches(world, run.mixture, *parts, _data_seed(run.training), device)
     loop.train(objective, batches, run.training, output / "language_model", resume=resume, description="language model")
-    poet.save_pretrained(output / "poet")
+    if ranks.rank() == 0:
+        poet.save_pretrained(output / "poet")
+
+
+def _data_seed(training: loop.Config) -> int | str:
+    """A seed for the data of this process: each of several sees batches of its own."""
+    return f"{training.seed}, rank {ranks.rank()}" if ranks.rank() else training.seed
 
 
 def _finished(output: Path, stage: StageName, kind: type[T], source: Tokenizer | None) -> T:
