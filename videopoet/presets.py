@@ -107,7 +107,7 @@ def small() -> RunConfig:
             mixture=MixtureConfig(
                 shares=(
                     Share(task="text_to_video", batch_size=16, weight=42, early_weight=10),
-                    Share(task="text_to_image", batch_size=64, weight=4, early_weight=90),
+                    Share(task="text_to_image", batch_size=64, weight=20, early_weight=90),
                     Share(task="video_to_audio", batch_size=8, weight=9, early_weight=0),
                     Share(task="image_to_video", batch_size=16, weight=8, early_weight=0),
                     Share(task="video_continuation", batch_size=16, weight=8, early_weight=0),
@@ -121,8 +121,8 @@ def small() -> RunConfig:
                     Share(task="video_captioning", batch_size=16, weight=4, early_weight=0),
                 ),
                 early_batches=180,
-                pool_clips=4096,
-                pool_batches=512,
+                pool_clips=3072,
+                pool_batches=384,
             ),
             training=_training(1400, name="muon", learning_rate=2e-3, weight_decay=0.01, ema_decay=0.996),
         ),
