@@ -73,3 +73,8 @@ def test_sounds_are_cropped_and_may_all_strike(world):
     assert source(0).shape == (3, 1, 4000)
     whole = AudioBatches(world, Sounds(batch_size=3, impact_share=1.0), seed=0)(0)
     assert (whole.abs().amax(dim=-1) > 0.1).all()
+
+
+def test_a_stage_of_two_scales_draws_batches_of_both_at_about_one_cost(world):
+    batches = VideoBatches(world, (Stage(num_batches=1, batch_size=6, num_frames=5, scales=(1, 2)),), seed=0)
+    assert {tuple(batches(index).shape) for index in range(8)} == {(6, 3, 5, 32, 32), (1, 3, 5, 64, 64)}

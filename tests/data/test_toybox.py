@@ -243,3 +243,12 @@ def test_what_the_world_does_not_have_is_refused(toybox):
         toybox.render([ToyBox(Config(height=128)).scene(0)])
     with pytest.raises(ConfigError, match="unknown style"):
         toybox.render([toybox.scene(0)], style="cubist")
+
+
+def test_at_twice_the_scale_a_seed_shows_the_same_scene(toybox):
+    large = toybox.at_scale(2)
+    seen = large.render([large.scene(5)], audio=False).video
+    small = toybox.render([toybox.scene(5)], audio=False).video
+    assert seen.shape[-2:] == (2 * small.shape[-2], 2 * small.shape[-1])
+    shrunk = torch.nn.functional.avg_pool2d(seen.flatten(0, 1), 2).view(small.shape)
+    assert (shrunk - small).abs().mean() < 0.02

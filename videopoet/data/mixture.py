@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from pydantic import Field
@@ -34,6 +35,9 @@ class Stage(BaseConfig):
     """Frames of a window; 1 trains on images."""
     windows_per_clip: int = Field(default=1, ge=1)
     """Windows cut from one rendered clip, at random times."""
+    scales: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(1,), min_length=1)
+    """Sizes of the clips as multiples of the world's; each batch is of one, by lot. At scale 2 a batch has a quarter
+    of the windows, at least one: every batch costs about the same."""
 
 
 class VideoBatches:
@@ -48,11 +52,16 @@ class VideoBatches:
     def __call__(self, index: int) -> Tensor:
         stage = self._stage(index)
         generator = runtime.generator(self.seed, "video", index)
-        num_clips = -(-stage.batch_size // stage.windows_per_clip)
-        clips = self.toybox.render(_scenes(self.toybox, num_clips, generator), device=self.device, audio=False)
+        scale = stage.scales[0]
+        if len(stage.scales) > 1:
+            scale = stage.scales[int(torch.randint(len(stage.scales), (), generator=generator))]
+        toybox = self.toybox.at_scale(scale)
+        num_windows = max(1, stage.batch_size // scale**2)
+        num_clips = -(-num_windows // stage.windows_per_clip)
+        clips = toybox.render(_scenes(toybox, num_clips, generator), device=self.device, audio=False)
         last = clips.video.shape[2] - stage.num_frames
         windows = []
-        for number in range(stage.batch_size):
+        for number in range(num_windows):
             start = int(torch.randint(last + 1, (), generator=generator))
             windows.append(clips.video[number % num_clips, :, start : start + stage.num_frames])
         return torch.stack(windows)

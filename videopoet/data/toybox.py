@@ -97,6 +97,11 @@ class ToyBox:
             0.5 * config.width / short_side, 0.5 * config.height / short_side, config.num_frames, config.frame_rate
         )
 
+    def at_scale(self, scale: int) -> "ToyBox":
+        """The same world with `scale` times as many pixels a side; a seed has the same scene in both."""
+        config = self.config
+        return ToyBox(config.model_copy(update={"height": scale * config.height, "width": scale * config.width}))
+
     def scene(
         self,
         seed: int,

@@ -297,10 +297,18 @@ def _keep_config(output: Path, config: RunConfig, resume: bool) -> None:
             f"'{output}' already holds a run; training would overwrite it; pass --resume or another --output",
             code="output_exists",
         )
-    if path.exists() and checkpoint.read_json(path) != config.to_dict():
+    if path.exists() and not _is_same(checkpoint.read_json(path), config):
         raise ConfigError(
             f"'{output}' holds a run of another config; a run resumes as it began; use its preset and settings, or "
             "another --output",
             code="config_changed",
         )
     checkpoint.write_json(path, config.to_dict())
+
+
+def _is_same(values: dict[str, Any], config: RunConfig) -> bool:
+    """Whether the `config.json` of a run says the same; what it lacks, being older, has its default."""
+    try:
+        return RunConfig.from_dict(values) == config
+    except ConfigError:
+        return False
