@@ -1,15 +1,17 @@
 """How a request becomes media: window by window, filled in by a decoder and joined.
 
 A clip longer than a window is made by going on: the end of what there is becomes the known start of the next window.
-Sound is made from the finished codes of each window, those of several windows at once.
+Sound is made from the finished codes of each window, those of several windows at once. What makes something is a
+generator of `filling`: it yields rows where it needs tokens, so that several compositions can share a batch.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -18,19 +20,22 @@ from torch.nn import functional as F
 from videopoet import runtime
 from videopoet.errors import TaskError
 from videopoet.generation import given
-from videopoet.generation.decoders.base import Decoder
+from videopoet.generation.filling import Fill, Pieces
 from videopoet.generation.poet_folder import Parts
 from videopoet.generation.request import Request
 from videopoet.generation.window import Window
 from videopoet.media.resample import resample_audio
 from videopoet.media.types import Audio, Image, Media, Video
-from videopoet.sequence import conditions, layout
+from videopoet.sequence import conditions
 from videopoet.sequence.conditions import REGIONS
 from videopoet.sequence.tasks import TASKS, Task
 
 GOING_ON, HEARING = TASKS["video_continuation"], TASKS["video_to_audio"]
 ROWS_AT_ONCE = 16
 """The most windows whose sound is made in one batch."""
+
+T = TypeVar("T")
+Making = Generator[Fill, list[Pieces], T]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,17 +53,13 @@ class Composition:
         parts: The poet.
         request: A completed request.
         seed: Of all that is drawn.
-        decoder: Fills rows in.
-        on_step: Called with how many of the steps are done, and how many there are.
 
     Raises:
         TaskError: The model cannot make what is asked for, or the prompt cannot be read.
     """
 
-    def __init__(
-        self, parts: Parts, request: Request, seed: int, decoder: Decoder, on_step: Callable[[int, int], None]
-    ):
-        self.parts, self.request, self.seed, self.decoder, self.on_step = parts, request, seed, decoder, on_step
+    def __init__(self, parts: Parts, request: Request, seed: int):
+        self.parts, self.request, self.seed = parts, request, seed
         self.warnings: list[str] = []
         self.tasks = parts.settings.tasks
         if request.task not in self.tasks:
@@ -69,23 +70,26 @@ class Composition:
             )
         self.window = Window(parts, request.height, request.width)
         self.prompt, self.negative_prompt = self._read(request.prompt), self._read(request.negative_prompt)
-        self.num_steps = self.num_done = 0
+        self.num_steps = 0
+        """How many tokens are chosen in all; known from the first rows on."""
 
-    def make(self) -> Media | str:
+    def make(self) -> Making[Media | str]:
         """What the request asks for."""
         task, request = self.request.row, self.request
         if task.gives == ("text",):
-            return self._caption()
+            return (yield from self._caption())
         if task.gives == ("image",):
             self.num_steps = self.window.num_steps(task)
-            return Image.from_pixels(self.window.decode(self._fill(task, [{}])[0]["video_out"])[:, 0])
+            made = yield from self._fill(task, [{}])
+            return Image.from_pixels(self.window.decode(made[0]["video_out"])[:, 0])
         if task.gives == ("audio",):
-            return self._sound_alone() if request.video is None else self._clip_with_sound(request.video)
+            alone = request.video is None
+            return (yield from self._sound_alone() if alone else self._clip_with_sound(request.video))
         if all(view.modality == "text" or view.starts_output for view in task.given):
-            return self._film()
-        return self._edited_clip()
+            return (yield from self._film())
+        return (yield from self._edited_clip())
 
-    def _film(self) -> Video:
+    def _film(self) -> Making[Video]:
         """A clip of any length, from words, a picture or the end of a clip."""
         task, request, window = self.request.row, self.request, self.window
         overlap = window.shown_frames(GOING_ON.given[-1])
@@ -110,7 +114,7 @@ class Composition:
             start = pixels[:, -overlap:]
             if request.image is not None and not number:
                 start = given.picture(request.image, window)
-            made = self._fill(
+            made = yield from self._fill(
                 GOING_ON if number else task, [{"video_start": window.encode(start)} if start.numel() else {}], number
             )
             stretches.append(
@@ -118,10 +122,10 @@ class Composition:
             )
             pixels = torch.cat([pixels, window.decode(stretches[-1].codes)[:, -stretches[-1].num_new :]], dim=1)
         new = Video.from_pixels(pixels[:, num_known : num_known + wanted], window.frame_rate)
-        sound = self._sound_of(stretches, new.seconds) if hears else None
+        sound = (yield from self._sound_of(stretches, new.seconds)) if hears else None
         return Video(new.frames, new.frame_rate, sound) if known is None else _joined(known, new, sound)
 
-    def _edited_clip(self) -> Video:
+    def _edited_clip(self) -> Making[Video]:
         """A clip of one window at most, of the length of what is given, and with its sound where it has one."""
         task, request, window = self.request.row, self.request, self.window
         pieces, sound, most = {}, None, window.num_frames
@@ -157,23 +161,23 @@ class Composition:
         wanted = self._wanted_frames(most, most=most)
         hears = sound is None and "audio" not in task.gives and self._hears()
         self.num_steps = window.num_steps(task) + hears * self._hearing_steps(1)
-        made = self._fill(task, [pieces])[0]
+        made = (yield from self._fill(task, [pieces]))[0]
         clip = Video.from_pixels(window.decode(made["video_out"])[:, :wanted], window.frame_rate)
         if "audio_out" in made:
             sound = Audio(window.decode_audio(made["audio_out"]), window.sample_rate)
         elif hears:
-            sound = self._sound_of([Stretch(made["video_out"], window.num_frames)], clip.seconds)
+            sound = yield from self._sound_of([Stretch(made["video_out"], window.num_frames)], clip.seconds)
         return Video(clip.frames, clip.frame_rate, sound and _lasting(sound, clip.seconds, longer=False))
 
-    def _clip_with_sound(self, video: str | Path | Video) -> Video:
+    def _clip_with_sound(self, video: str | Path | Video) -> Making[Video]:
         """The user's own frames, with sound for all of them."""
         own = given.untouched_clip(video)
         parts = given.clip(own, self.window).pixels().split(self.window.num_frames, dim=1)
         self.num_steps = self._hearing_steps(len(parts))
         stretches = [Stretch(self.window.encode(self.window.filled_up(part)), self.window.num_frames) for part in parts]
-        return Video(own.frames, own.frame_rate, self._sound_of(stretches, own.seconds))
+        return Video(own.frames, own.frame_rate, (yield from self._sound_of(stretches, own.seconds)))
 
-    def _sound_alone(self) -> Audio:
+    def _sound_alone(self) -> Making[Audio]:
         """A sound from words."""
         task, window = self.request.row, self.window
         seconds = self.request.seconds or window.seconds
@@ -183,16 +187,16 @@ class Composition:
                 code="range",
             )
         self.num_steps = window.num_steps(task)
-        codes = self._fill(task, [{}])[0]["audio_out"]
-        return _lasting(Audio(window.decode_audio(codes), window.sample_rate), seconds)
+        made = yield from self._fill(task, [{}])
+        return _lasting(Audio(window.decode_audio(made[0]["audio_out"]), window.sample_rate), seconds)
 
-    def _caption(self) -> str:
+    def _caption(self) -> Making[str]:
         """What a clip shows."""
         task, window = self.request.row, self.window
         assert self.request.video is not None
         clip = given.first_window(given.clip(self.request.video, window), window, self.warnings)
         self.num_steps = window.num_steps(task)
-        made = self._fill(task, [{"video_in": window.encode(window.filled_up(clip.pixels()))}])
+        made = yield from self._fill(task, [{"video_in": window.encode(window.filled_up(clip.pixels()))}])
         return self.parts.text_encoder.decode(made[0]["text_out"].tolist())
 
     def _hears(self) -> bool:
@@ -202,40 +206,34 @@ class Composition:
         return self.request.sound and HEARING.name in self.tasks
 
     def _hearing_steps(self, num_stretches: int) -> int:
-        return math.ceil(num_stretches / ROWS_AT_ONCE) * self.window.num_steps(HEARING)
+        return num_stretches * self.window.num_steps(HEARING)
 
-    def _sound_of(self, stretches: list[Stretch], seconds: float) -> Audio:
+    def _sound_of(self, stretches: list[Stretch], seconds: float) -> Making[Audio]:
         """The sound of consecutive stretches; each gives that of its new frames."""
         window, parts = self.window, []
         for first in range(0, len(stretches), ROWS_AT_ONCE):
             group = stretches[first : first + ROWS_AT_ONCE]
-            made = self._fill(HEARING, [{"video_in": stretch.codes} for stretch in group], first)
+            made = yield from self._fill(HEARING, [{"video_in": stretch.codes} for stretch in group], first)
             for stretch, pieces in zip(group, made, strict=True):
                 num_new = round(stretch.num_new / window.frame_rate * window.sample_rate)
                 parts.append(window.decode_audio(pieces["audio_out"])[:, window.num_samples - num_new :])
         return _lasting(Audio(torch.cat(parts, dim=1), window.sample_rate), seconds)
 
-    def _fill(self, task: Task, rows_pieces: list[dict[str, Tensor]], number: int = 0) -> list[dict[str, Tensor]]:
+    def _fill(self, task: Task, rows_pieces: list[Pieces], number: int = 0) -> Making[list[Pieces]]:
         """All pieces of a task's rows, which are those of the windows from `number` on."""
         speaks = self.prompt is not None and any(view.modality == "text" for view in task.given)
         text = {"text_in": self.prompt} if speaks and self.prompt is not None else {}
         no_text = {"text_in": self.negative_prompt} if self.negative_prompt is not None else {}
         guided = speaks and self.request.guidance_scale != 1
-
-        def advance() -> None:
-            self.num_done += 1
-            self.on_step(self.num_done, self.num_steps)
-
-        rows = self.decoder.decode(
-            self.parts.language_model,
-            self.parts.vocabulary,
-            [self.window.plan(task, text | pieces) for pieces in rows_pieces],
-            [self.window.plan(task, no_text | pieces) for pieces in rows_pieces] if guided else [],
-            self.request.sampling,
-            [runtime.generator(self.seed, task.name, number + index) for index in range(len(rows_pieces))],
-            advance,
+        return (
+            yield Fill(
+                task,
+                [self.window.plan(task, text | pieces) for pieces in rows_pieces],
+                [self.window.plan(task, no_text | pieces) for pieces in rows_pieces] if guided else [],
+                self.request.sampling,
+                [runtime.generator(self.seed, task.name, number + index) for index in range(len(rows_pieces))],
+            )
         )
-        return [layout.read_back(row, self.parts.vocabulary) for row in rows]
 
     def _read(self, prompt: str | None) -> Tensor | None:
         """A prompt as ids; words that the model does not know are said."""

@@ -5,17 +5,19 @@ from __future__ import annotations
 import contextlib
 import math
 import secrets
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 
 from videopoet import __version__, checkpoint, runtime
+from videopoet.errors import TaskError
 from videopoet.generation import given, poet_folder
 from videopoet.generation.composition import Composition
 from videopoet.generation.decoders.autoregressive import Autoregressive
+from videopoet.generation.filling import MOST_ROWS, go_on_together
 from videopoet.generation.poet_folder import Parts
 from videopoet.generation.request import Request, Settings
 from videopoet.generation.window import Window
@@ -29,6 +31,8 @@ from videopoet.text_encoders.base import TextEncoder
 from videopoet.tokenizers.base import AudioTokenizer, VideoTokenizer
 
 __all__ = ["Parts", "Reconstruction", "Request", "Result", "Settings", "VideoPoet"]
+
+MOST_VARIATIONS = 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,33 +159,82 @@ class VideoPoet:
         self, request: Request, *, progress: bool = True, on_step: Callable[[int, int], None] | None = None
     ) -> Result:
         """Make what a request asks for; see `generate`."""
-        settings = self.parts.settings
-        request = request.completed(settings)
-        seed = secrets.randbelow(2**31) if request.seed is None else request.seed
-        model = self.parts.language_model
-        was_training = model.training
+        return self.generate_batch([request], progress=progress, on_step=on_step)[0]
+
+    def variations(
+        self,
+        task: str,
+        *,
+        count: int = 4,
+        progress: bool = True,
+        on_step: Callable[[int, int], None] | None = None,
+        **inputs: Any,
+    ) -> list[Result]:
+        """Make different results of one input: the seeds are those from `seed` on, a drawn one where it is left out.
+
+        Each is what `generate` makes with its seed; see there for the arguments and for what is raised.
+        """
+        first = Request(task=task, **inputs)
+        seed = _drawn_seed() if first.seed is None else first.seed
+        if not 1 <= count <= MOST_VARIATIONS:
+            raise TaskError(
+                f"count is {count}; it must be from 1 to {MOST_VARIATIONS}; ask again with other seeds for more",
+                code="range",
+            )
+        requests = [replace(first, seed=seed + number) for number in range(count)]
+        return self.generate_batch(requests, progress=progress, on_step=on_step)
+
+    def generate_batch(
+        self,
+        requests: Sequence[Request],
+        *,
+        progress: bool = True,
+        on_step: Callable[[int, int], None] | None = None,
+    ) -> list[Result]:
+        """Make what several requests ask for; tokens of those alike are chosen together, in as large batches as fit.
+
+        A result is what its request alone would give, up to the rounding of sums, which differs between batch sizes.
+
+        Args:
+            requests: Of any tasks; all are checked before the first is begun.
+            progress: Show a bar, if standard error is a terminal.
+            on_step: As in `generate`; in a batch, of all its requests.
+
+        Raises:
+            TaskError: A request does not fit the task or the model.
+            MediaError: A given file is missing or broken.
+        """
+        parts = self.parts
+        completed = [request.completed(parts.settings) for request in requests]
+        compositions = [
+            Composition(parts, request, _drawn_seed() if request.seed is None else request.seed)
+            for request in completed
+        ]
+        results: list[Result] = []
         with contextlib.ExitStack() as stack:
-            stack.callback(model.train, was_training)
-            bar: list[Callable[..., None]] = []  # shown with the first step, when the number of steps is known
+            stack.callback(parts.language_model.train, parts.language_model.training)
+            parts.language_model.eval()
+            tasks = {request.task for request in requests}
+            steps = _Steps(compositions, " ".join(tasks) if len(tasks) == 1 else "requests", progress, on_step, stack)
+            for first in range(0, len(compositions), MOST_ROWS):
+                group = compositions[first : first + MOST_ROWS]
+                made: dict[int, Media | str] = {}
+                works = [composition.make() for composition in group]
+                for ended in go_on_together(works, parts, self.decoder, steps.advance):
+                    made |= ended
+                results += [self._result(composition, made[number]) for number, composition in enumerate(group)]
+        return results
 
-            def step(number: int, total: int) -> None:
-                if not bar:
-                    name = request.task.replace("_", " ")
-                    bar.append(stack.enter_context(runtime.progress(total, name, enabled=progress)))
-                bar[0]()
-                if on_step is not None:
-                    on_step(number, total)
-
-            model.eval()
-            composition = Composition(self.parts, request, seed, self.decoder, step)
-            media = composition.make()
+    def _result(self, composition: Composition, media: Media | str) -> Result:
+        """What was made, with how."""
+        request = composition.request
         metadata = {
             "generator": f"videopoet {__version__}",
-            "model": settings.name,
+            "model": self.parts.settings.name,
             "task": request.task,
             "prompt": request.prompt,
             "negative_prompt": request.negative_prompt,
-            "seed": seed,
+            "seed": composition.seed,
             "mask": request.mask,
             **asdict(request.sampling),
         }
@@ -247,3 +300,38 @@ class VideoPoet:
             "device": str(parts.device),
             "dtype": str(parts.language_model.head_weight.dtype).removeprefix("torch."),
         }
+
+
+class _Steps:
+    """Counts the steps of compositions, for a bar and for a listener; the bar appears with the first of them."""
+
+    def __init__(
+        self,
+        compositions: Sequence[Composition],
+        name: str,
+        progress: bool,
+        on_step: Callable[[int, int], None] | None,
+        stack: contextlib.ExitStack,
+    ):
+        self.compositions, self.on_step = compositions, on_step
+        self.num_done = 0
+        self._show: Callable[..., None] | None = None
+        self._begin = lambda total: stack.enter_context(
+            runtime.progress(total, name.replace("_", " "), enabled=progress)
+        )
+
+    def advance(self, num_rows: int) -> None:
+        """One more token in so many rows."""
+        known = [composition.num_steps for composition in self.compositions if composition.num_steps]
+        # Those that have not begun are taken to be like those that have.
+        total = round(sum(known) / len(known) * len(self.compositions))
+        if self._show is None:
+            self._show = self._begin(total)
+        self.num_done += num_rows
+        self._show(num_rows)
+        if self.on_step is not None:
+            self.on_step(self.num_done, total)
+
+
+def _drawn_seed() -> int:
+    return secrets.randbelow(2**31)
