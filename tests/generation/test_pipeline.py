@@ -216,7 +216,8 @@ def test_sound_of_a_long_clip_follows_each_part_of_it(poet, random_clip):
     other.frames[:, 17:] = 255 - clip.frames[:, 17:]
     first = poet.generate("video_to_audio", video=clip, seed=1).media.audio.samples
     second = poet.generate("video_to_audio", video=other, seed=1).media.audio.samples
-    assert torch.equal(first[:, :SOUND_SAMPLES], second[:, :SOUND_SAMPLES])
+    faded = SOUND_SAMPLES - 800
+    assert torch.equal(first[:, :faded], second[:, :faded])
     assert not torch.equal(first[:, SOUND_SAMPLES:], second[:, SOUND_SAMPLES:])
 
 

@@ -4,6 +4,7 @@ import json
 import math
 import resource
 import struct
+import weakref
 from fractions import Fraction
 
 import av
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from videopoet.errors import MediaError
 from videopoet.media import encoder
-from videopoet.media.files import probe, read_audio, read_image, read_video, write
+from videopoet.media.files import probe, read_audio, read_image, read_video, write, write_parts
 from videopoet.media.types import Audio, Image, Video
 
 METADATA = {"prompt": 'a "red" ball\n紙の船', "seed": 7, "task": "text_to_video"}
@@ -459,3 +460,71 @@ def test_a_picture_takes_the_size_asked_for(tmp_path):
 def test_metadata_is_json_that_other_tools_read(clip_path):
     with av.open(str(clip_path)) as container:
         assert json.loads(container.metadata["comment"]) == METADATA
+
+
+# Clips that come in parts
+
+
+def parts_of(video, lengths):
+    """The clip in parts of so many frames, each with its sound."""
+    start = 0
+    for length in lengths:
+        sound = video.audio and Audio(
+            video.audio.samples[:, round(start / video.frame_rate * video.audio.sample_rate) :][
+                :, : round(length / video.frame_rate * video.audio.sample_rate)
+            ],
+            video.audio.sample_rate,
+        )
+        yield Video(video.frames[:, start : start + length], video.frame_rate, sound)
+        start += length
+
+
+@pytest.mark.parametrize("sounding", [True, False])
+@pytest.mark.parametrize("lengths", [(10,), (1, 9), (4, 4, 2)])
+def test_how_a_clip_is_cut_into_parts_does_not_change_its_file(tmp_path, sounding, lengths):
+    stream = torch.Generator().manual_seed(0)
+    frames = torch.randint(256, (3, 10, 16, 16), generator=stream, dtype=torch.uint8)
+    sound = Audio(torch.rand(1, 20_000, generator=stream) - 0.5, 16_000) if sounding else None
+    clip = Video(frames, 8.0, sound)
+    write(clip, tmp_path / "whole.mp4", {"seed": 7})
+    write_parts(parts_of(clip, lengths), tmp_path / "parts.mp4", {"seed": 7})
+    assert (tmp_path / "whole.mp4").read_bytes() == (tmp_path / "parts.mp4").read_bytes()
+
+
+def test_a_part_is_let_go_before_the_next_is_made(tmp_path):
+    alive = []
+
+    def parts():
+        for _ in range(5):
+            part = Video(torch.zeros(3, 2, 16, 16, dtype=torch.uint8), 8.0, Audio(torch.zeros(1, 4000), 16_000))
+            alive.append(weakref.ref(part))
+            yield part
+            del part
+            assert sum(reference() is not None for reference in alive) <= 1
+
+    write_parts(parts(), tmp_path / "clip.mp4")
+    assert read_video(tmp_path / "clip.mp4").num_frames == 10
+
+
+def test_what_making_a_part_raises_leaves_no_file(tmp_path):
+    def parts():
+        yield Video(torch.zeros(3, 2, 16, 16, dtype=torch.uint8), 8.0)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_parts(parts(), tmp_path / "clip.mp4")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("other", [{"height": 18}, {"frame_rate": 9.0}, {"audio": Audio(torch.zeros(1, 4000), 16_000)}])
+def test_a_part_unlike_the_first_is_refused(tmp_path, other):
+    def part(height=16, frame_rate=8.0, audio=None):
+        return Video(torch.zeros(3, 2, height, 16, dtype=torch.uint8), frame_rate, audio)
+
+    with pytest.raises(MediaError, match="unlike the first"):
+        write_parts([part(), part(**other)], tmp_path / "clip.mp4")
+    with pytest.raises(MediaError, match="no part"):
+        write_parts([], tmp_path / "clip.mp4")
+    with pytest.raises(MediaError, match="'.gif'"):
+        write_parts([part()], tmp_path / "clip.gif")
+    assert list(tmp_path.iterdir()) == []

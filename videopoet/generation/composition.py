@@ -8,7 +8,7 @@ generator of `filling`: it yields rows where it needs tokens, so that several co
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -23,6 +23,7 @@ from videopoet.generation import given
 from videopoet.generation.filling import Fill, Pieces
 from videopoet.generation.poet_folder import Parts
 from videopoet.generation.request import Request
+from videopoet.generation.soundtrack import Soundtrack
 from videopoet.generation.window import Window
 from videopoet.media.resample import resample_audio
 from videopoet.media.types import Audio, Image, Media, Video
@@ -40,10 +41,23 @@ Making = Generator[Fill, list[Pieces], T]
 
 @dataclass(frozen=True, eq=False)
 class Stretch:
-    """A window in the clip that it is part of: its codes, (t, h, w), and how many frames at its end are new there."""
+    """A window and what of it a clip takes: `num_frames` frames from `first` on."""
 
     codes: Tensor
-    num_new: int
+    """(t, h, w)"""
+    first: int
+    num_frames: int
+    frames: Tensor | None = None
+    """uint8 (3, num_frames, H, W), where they are not known otherwise."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """A part of a clip with a prompt of its own."""
+
+    prompt: Tensor | None
+    """Ids."""
+    num_frames: int
 
 
 class Composition:
@@ -91,39 +105,91 @@ class Composition:
 
     def _film(self) -> Making[Video]:
         """A clip of any length, from words, a picture or the end of a clip."""
-        task, request, window = self.request.row, self.request, self.window
+        request, window = self.request, self.window
         overlap = window.shown_frames(GOING_ON.given[-1])
         known = given.clip(request.video, window) if request.video is not None else None
-        num_first = window.num_frames if known is None else window.num_frames - overlap
-        wanted = self._wanted_frames(num_first, offset=1 if known is None else 0)
-        num_more = math.ceil(max(0, wanted - num_first) / (window.num_frames - overlap))
-        if num_more and GOING_ON.name not in self.tasks:
-            raise TaskError(
-                f"{wanted} frames are asked for; this model makes {num_first} and was not trained to go on; "
-                "ask for fewer",
-                code="range",
-            )
-        hears = self._hears()
-        self.num_steps = window.num_steps(task) + num_more * window.num_steps(GOING_ON)
-        self.num_steps += hears * self._hearing_steps(1 + num_more)
+        usual = window.num_frames if known is None else window.num_frames - overlap
+        wanted = self._wanted_frames(usual, offset=1 if known is None else 0)
+        parts: list[Video] = []
+        yield from self.film([Scene(self.prompt, wanted)], known, parts.append)
+        sounds = [part.audio.samples for part in parts if part.audio is not None]
+        sound = Audio(torch.cat(sounds, dim=1), window.sample_rate) if sounds else None
+        new = Video(torch.cat([part.frames for part in parts], dim=1), window.frame_rate, sound)
+        return new if known is None else _joined(known, new)
 
-        pixels = torch.empty(3, 0, window.height, window.width) if known is None else given.end_of(known, overlap)
-        num_known = pixels.shape[1]
-        stretches: list[Stretch] = []
-        for number in range(1 + num_more):
-            start = pixels[:, -overlap:]
+    def film(self, scenes: Sequence[Scene], known: Video | None, emit: Callable[[Video], None]) -> Making[None]:
+        """Make scenes one after the other, in memory that does not grow with their number.
+
+        Args:
+            scenes: In their order; the first begins as the request says.
+            known: A clip of the window's size that they go on from.
+            emit: Takes what is finished, in order: frames with their sound, where sound is made.
+
+        Raises:
+            TaskError: It takes more than one window, and the model was not trained to go on.
+        """
+        window, request = self.window, self.request
+        overlap = window.shown_frames(GOING_ON.given[-1])
+        windows = self._windows(scenes, known is not None, overlap)
+        hears = self._hears()
+        self.num_steps = len(windows) * (window.num_steps(GOING_ON) + hears * window.num_steps(HEARING))
+        self.num_steps += window.num_steps(request.row) - window.num_steps(GOING_ON)
+
+        soundtrack, held = Soundtrack(window), None
+        end = torch.empty(3, 0, window.height, window.width) if known is None else given.end_of(known, overlap)
+        waiting: list[Stretch] = []
+        for number, (scene, num_frames) in enumerate(windows):
+            start = end
             if request.image is not None and not number:
                 start = given.picture(request.image, window)
             made = yield from self._fill(
-                GOING_ON if number else task, [{"video_start": window.encode(start)} if start.numel() else {}], number
+                GOING_ON if number else request.row,
+                [{"video_start": window.encode(start)} if start.numel() else {}],
+                number,
+                scene.prompt,
             )
-            stretches.append(
-                Stretch(made[0]["video_out"], window.num_frames - overlap if pixels.numel() else window.num_frames)
+            codes, first = made[0]["video_out"], end.shape[1]
+            pixels = window.decode(codes)[:, first : first + num_frames]
+            end = torch.cat([end, pixels], dim=1)[:, -overlap:].clone()
+            waiting.append(Stretch(codes, first, num_frames, Video.from_pixels(pixels, window.frame_rate).frames))
+            if len(waiting) < ROWS_AT_ONCE and number + 1 < len(windows):
+                continue
+            sounds = (yield from self._hear(waiting, number + 1 - len(waiting))) if hears else [None] * len(waiting)
+            for stretch, sound in zip(waiting, sounds, strict=True):
+                assert stretch.frames is not None
+                if sound is None:
+                    emit(Video(stretch.frames, window.frame_rate))
+                    continue
+                heard = soundtrack.add(sound, stretch.first, stretch.num_frames)
+                if heard is not None and held is not None:
+                    emit(Video(held, window.frame_rate, Audio(heard, window.sample_rate)))
+                held = stretch.frames
+            waiting = []
+        if held is not None:
+            emit(Video(held, window.frame_rate, Audio(soundtrack.end(), window.sample_rate)))
+
+    def _windows(self, scenes: Sequence[Scene], goes_on: bool, overlap: int) -> list[tuple[Scene, int]]:
+        """For each window of a film its scene and how many frames it gives; a scene ends where it was said to end."""
+        whole, windows = self.window.num_frames, []
+        for scene in scenes:
+            left = scene.num_frames
+            while left > 0:
+                if windows and sum(num_frames for _, num_frames in windows[:overlap]) < overlap and not goes_on:
+                    raise TaskError(
+                        f"the film changes after {windows[0][1]} frames; {overlap} are needed to go on from; make its "
+                        f"first scene at least {overlap / self.window.frame_rate:g} seconds long",
+                        code="range",
+                    )
+                num_frames = min(left, whole - overlap if windows or goes_on else whole)
+                windows.append((scene, num_frames))
+                left -= num_frames
+        if len(windows) > 1 and GOING_ON.name not in self.tasks:
+            raise TaskError(
+                f"{sum(scene.num_frames for scene in scenes)} frames are asked for; this model makes {windows[0][1]} "
+                "and was not trained to go on; ask for fewer",
+                code="range",
             )
-            pixels = torch.cat([pixels, window.decode(stretches[-1].codes)[:, -stretches[-1].num_new :]], dim=1)
-        new = Video.from_pixels(pixels[:, num_known : num_known + wanted], window.frame_rate)
-        sound = (yield from self._sound_of(stretches, new.seconds)) if hears else None
-        return Video(new.frames, new.frame_rate, sound) if known is None else _joined(known, new, sound)
+        return windows
 
     def _edited_clip(self) -> Making[Video]:
         """A clip of one window at most, of the length of what is given, and with its sound where it has one."""
@@ -166,16 +232,26 @@ class Composition:
         if "audio_out" in made:
             sound = Audio(window.decode_audio(made["audio_out"]), window.sample_rate)
         elif hears:
-            sound = yield from self._sound_of([Stretch(made["video_out"], window.num_frames)], clip.seconds)
+            sound = yield from self._sound_of([Stretch(made["video_out"], 0, window.num_frames)])
         return Video(clip.frames, clip.frame_rate, sound and _lasting(sound, clip.seconds, longer=False))
 
     def _clip_with_sound(self, video: str | Path | Video) -> Making[Video]:
         """The user's own frames, with sound for all of them."""
         own = given.untouched_clip(video)
-        parts = given.clip(own, self.window).pixels().split(self.window.num_frames, dim=1)
-        self.num_steps = self._hearing_steps(len(parts))
-        stretches = [Stretch(self.window.encode(self.window.filled_up(part)), self.window.num_frames) for part in parts]
-        return Video(own.frames, own.frame_rate, (yield from self._sound_of(stretches, own.seconds)))
+        pixels, whole = given.clip(own, self.window).pixels(), self.window.num_frames
+        lead = Soundtrack(self.window).lead_frames  # of each window but the first: seen again, so that it can fade in
+        firsts = range(0, max(1, pixels.shape[1] - lead), whole - lead)
+        self.num_steps = self._hearing_steps(len(firsts))
+        stretches = [
+            Stretch(
+                self.window.encode(self.window.filled_up(pixels[:, first : first + whole])),
+                lead if first else 0,
+                whole - lead if first else whole,
+            )
+            for first in firsts
+        ]
+        sound = yield from self._sound_of(stretches)
+        return Video(own.frames, own.frame_rate, _lasting(sound, own.seconds))
 
     def _sound_alone(self) -> Making[Audio]:
         """A sound from words."""
@@ -208,21 +284,28 @@ class Composition:
     def _hearing_steps(self, num_stretches: int) -> int:
         return num_stretches * self.window.num_steps(HEARING)
 
-    def _sound_of(self, stretches: list[Stretch], seconds: float) -> Making[Audio]:
-        """The sound of consecutive stretches; each gives that of its new frames."""
-        window, parts = self.window, []
+    def _sound_of(self, stretches: Sequence[Stretch]) -> Making[Audio]:
+        """The sound of consecutive stretches of a clip."""
+        soundtrack, parts = Soundtrack(self.window), []
         for first in range(0, len(stretches), ROWS_AT_ONCE):
             group = stretches[first : first + ROWS_AT_ONCE]
-            made = yield from self._fill(HEARING, [{"video_in": stretch.codes} for stretch in group], first)
-            for stretch, pieces in zip(group, made, strict=True):
-                num_new = round(stretch.num_new / window.frame_rate * window.sample_rate)
-                parts.append(window.decode_audio(pieces["audio_out"])[:, window.num_samples - num_new :])
-        return _lasting(Audio(torch.cat(parts, dim=1), window.sample_rate), seconds)
+            for stretch, samples in zip(group, (yield from self._hear(group, first)), strict=True):
+                parts.append(soundtrack.add(samples, stretch.first, stretch.num_frames))
+        parts.append(soundtrack.end())
+        return Audio(torch.cat([part for part in parts if part is not None], dim=1), self.window.sample_rate)
 
-    def _fill(self, task: Task, rows_pieces: list[Pieces], number: int = 0) -> Making[list[Pieces]]:
-        """All pieces of a task's rows, which are those of the windows from `number` on."""
-        speaks = self.prompt is not None and any(view.modality == "text" for view in task.given)
-        text = {"text_in": self.prompt} if speaks and self.prompt is not None else {}
+    def _hear(self, stretches: Sequence[Stretch], number: int) -> Making[list[Tensor]]:
+        """The sound of each stretch's window, (1, S); they are those from `number` on."""
+        made = yield from self._fill(HEARING, [{"video_in": stretch.codes} for stretch in stretches], number)
+        return [self.window.decode_audio(pieces["audio_out"]) for pieces in made]
+
+    def _fill(
+        self, task: Task, rows_pieces: list[Pieces], number: int = 0, prompt: Tensor | None = None
+    ) -> Making[list[Pieces]]:
+        """All pieces of a task's rows, which are those of the windows from `number` on; a film has many prompts."""
+        prompt = self.prompt if prompt is None else prompt
+        speaks = prompt is not None and any(view.modality == "text" for view in task.given)
+        text = {"text_in": prompt} if speaks and prompt is not None else {}
         no_text = {"text_in": self.negative_prompt} if self.negative_prompt is not None else {}
         guided = speaks and self.request.guidance_scale != 1
         return (
@@ -276,11 +359,11 @@ def _lasting(sound: Audio, seconds: float, longer: bool = True) -> Audio:
     return Audio(F.pad(sound.samples, (0, missing if longer else min(0, missing))).contiguous(), sound.sample_rate)
 
 
-def _joined(clip: Video, new: Video, sound: Audio | None) -> Video:
+def _joined(clip: Video, new: Video) -> Video:
     """A clip and what comes after it; its own sound keeps its rate and channels, and the new one takes them."""
     frames = torch.cat([clip.frames, new.frames], dim=1)
-    if sound is None:
+    if new.audio is None:
         return Video(frames, clip.frame_rate, clip.audio)
-    own = _lasting(clip.audio or Audio(torch.zeros(1, 0), sound.sample_rate), clip.seconds)
-    after = resample_audio(sound, own.sample_rate, own.num_channels)
+    own = _lasting(clip.audio or Audio(torch.zeros(1, 0), new.audio.sample_rate), clip.seconds)
+    after = resample_audio(new.audio, own.sample_rate, own.num_channels)
     return Video(frames, clip.frame_rate, Audio(torch.cat([own.samples, after.samples], dim=1), own.sample_rate))

@@ -6,6 +6,7 @@ Settings of how a clip was made travel as JSON in the file's comment; nothing el
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,45 +39,102 @@ def comment(metadata: dict[str, Any]) -> str:
 
 def write_mp4(video: Video, path: Path, metadata: dict[str, Any] | None) -> None:
     """H.264 in yuv420p. Such a picture has even sides: an odd one gains a copy of its last row or column."""
-    import av
-    from av.video.reformatter import ColorRange, Colorspace, Interpolation
+    write_mp4_of_parts([video], path, metadata)
 
-    rate = Fraction(video.frame_rate).limit_denominator(1001)
-    sound = _for_aac(video.audio) if video.audio is not None and video.audio.num_samples else None
+
+def write_mp4_of_parts(parts: Iterable[Video], path: Path, metadata: dict[str, Any] | None) -> None:
+    """Parts of one size, rate and kind of sound, one after the other, of which only one is held at a time.
+
+    How a clip is cut into parts does not change the file, unless its sample rate is none of AAC's: sound is then
+    resampled part by part.
+
+    Raises:
+        MediaError: A part is unlike the first, or there is none.
+    """
+    import av
+
+    parts = iter(parts)
+    part = next(parts, None)
+    if part is None:
+        raise MediaError("the clip has no part; a file needs at least one frame; give one", code="video_invalid")
     with av.open(f"file:{path}", "w", format="mp4", options={"movflags": "+faststart", "fflags": "+bitexact"}) as file:
         if metadata:
             file.metadata["comment"] = comment(metadata)
-        stream = file.add_stream("libx264", rate=rate, options=H264)
-        stream.height, stream.width = video.height + video.height % 2, video.width + video.width % 2
-        context = stream.codec_context
+        writer = _Mp4(file, part)
+        while part is not None:
+            writer.write(part)
+            part = None  # before the next is made
+            part = next(parts, None)
+        writer.finish()
+
+
+class _Mp4:
+    """An mp4 that grows frame by frame, each followed by its share of the sound: a player finds both close together.
+
+    Args:
+        file: An open container.
+        like: What the parts are like.
+    """
+
+    def __init__(self, file: Any, like: Video):
+        from av.video.reformatter import ColorRange, Colorspace, Interpolation
+
+        self.file, self.kind = file, _kind(like)
+        self.rate = Fraction(like.frame_rate).limit_denominator(1001)
+        self.stream = file.add_stream("libx264", rate=self.rate, options=H264)
+        self.stream.height, self.stream.width = like.height + like.height % 2, like.width + like.width % 2
+        context = self.stream.codec_context
         context.pix_fmt = "yuv420p"
         context.colorspace = context.color_primaries = context.color_trc = BT709
         context.color_range = LIMITED_RANGE
-        if sound is not None:
-            audio_stream = file.add_stream("aac", rate=sound.sample_rate, layout=_layout(sound))
-            audio_stream.bit_rate = 64_000 * sound.num_channels
+        self.conversion = {
+            "format": "yuv420p",
+            "dst_colorspace": Colorspace.ITU709,
+            "dst_color_range": ColorRange.MPEG,
+            "interpolation": Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP,
+        }
+        self.num_frames = self.num_samples = 0
+        self.audio_stream = None
+        if like.audio is not None and like.audio.num_samples:
+            self.pending = _for_aac(like.audio)  # sound that is still to be written
+            self.audio_stream = file.add_stream("aac", rate=self.pending.sample_rate, layout=_layout(self.pending))
+            self.audio_stream.bit_rate = 64_000 * self.pending.num_channels
+            self.pending = Audio(self.pending.samples[:, :0], self.pending.sample_rate)
 
-        # Each frame is followed by its share of the sound, so that a player finds both close together.
-        written = 0
-        for index, frame in enumerate(video.frames.unbind(1)):
-            picture = av.VideoFrame.from_ndarray(_array(_even(frame)), format="rgb24")
-            picture = picture.reformat(
-                format="yuv420p",
-                dst_colorspace=Colorspace.ITU709,
-                dst_color_range=ColorRange.MPEG,
-                interpolation=Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP,
+    def write(self, part: Video) -> None:
+        import av
+
+        if _kind(part) != self.kind:
+            raise MediaError(
+                f"a part of the clip is {part}, unlike the first; all have one size, frame rate and kind of sound; "
+                "make them alike",
+                code="video_invalid",
             )
-            picture.pts, picture.time_base = index, 1 / rate
-            file.mux(stream.encode(picture))
-            if sound is not None:
-                last = index == video.num_frames - 1
-                end = sound.num_samples if last else round((index + 1) / rate * sound.sample_rate)
-                if written < min(end, sound.num_samples):
-                    file.mux(audio_stream.encode(_block(sound, written, end, "fltp")))
-                    written = end
-        file.mux(stream.encode(None))
-        if sound is not None:
-            file.mux(audio_stream.encode(None))
+        if self.audio_stream is not None and part.audio is not None:
+            samples = torch.cat([self.pending.samples, _for_aac(part.audio).samples.cpu()], dim=1)
+            self.pending = Audio(samples, self.pending.sample_rate)
+        for frame in part.frames.unbind(1):
+            picture = av.VideoFrame.from_ndarray(_array(_even(frame)), format="rgb24").reformat(**self.conversion)
+            picture.pts, picture.time_base = self.num_frames, 1 / self.rate
+            self.file.mux(self.stream.encode(picture))
+            self.num_frames += 1
+            if self.audio_stream is not None:
+                self._write_sound(until=round(self.num_frames / self.rate * self.pending.sample_rate))
+
+    def finish(self) -> None:
+        self.file.mux(self.stream.encode(None))
+        if self.audio_stream is not None:
+            self._write_sound(until=self.num_samples + self.pending.num_samples)
+            self.file.mux(self.audio_stream.encode(None))
+
+    def _write_sound(self, until: int) -> None:
+        """Write what there is of the sound before a sample of the clip."""
+        assert self.audio_stream is not None
+        count = min(until - self.num_samples, self.pending.num_samples)
+        if count > 0:
+            self.file.mux(self.audio_stream.encode(_block(self.pending, 0, count, "fltp", at=self.num_samples)))
+            self.num_samples += count
+            self.pending = Audio(self.pending.samples[:, count:], self.pending.sample_rate)
 
 
 def write_wav(audio: Audio, path: Path, metadata: dict[str, Any] | None) -> None:
@@ -150,8 +208,18 @@ def _for_aac(audio: Audio) -> Audio:
     return audio if audio.sample_rate in AAC_RATES else resample_audio(audio, 48_000, audio.num_channels)
 
 
-def _block(audio: Audio, start: int, end: int, sample_format: str) -> av.AudioFrame:
-    """Some of the sound as the encoder takes it: planar floats ("fltp") or interleaved 16-bit integers ("s16")."""
+def _kind(video: Video) -> tuple[int, int, float, tuple[int, int] | None]:
+    """Height, width, frame rate, and of sound the rate and channels: what all parts of a file have in common."""
+    audio = video.audio
+    sound = (audio.sample_rate, audio.num_channels) if audio is not None and audio.num_samples else None
+    return video.height, video.width, video.frame_rate, sound
+
+
+def _block(audio: Audio, start: int, end: int, sample_format: str, at: int | None = None) -> av.AudioFrame:
+    """Some of the sound as the encoder takes it: planar floats ("fltp") or interleaved 16-bit integers ("s16").
+
+    It is played from sample `at` of the file on; without it, from `start`.
+    """
     import av
 
     samples = audio.samples[:, start:end].detach().cpu()
@@ -164,5 +232,6 @@ def _block(audio: Audio, start: int, end: int, sample_format: str) -> av.AudioFr
     if sample_format == "s16":
         samples = (samples * 32767).round().to(torch.int16).t().reshape(1, -1)
     block = av.AudioFrame.from_ndarray(samples.contiguous().numpy(), format=sample_format, layout=_layout(audio))
-    block.sample_rate, block.pts, block.time_base = audio.sample_rate, start, Fraction(1, audio.sample_rate)
+    block.sample_rate, block.time_base = audio.sample_rate, Fraction(1, audio.sample_rate)
+    block.pts = start if at is None else at
     return block

@@ -1,4 +1,4 @@
-"""Files in and out: `read_video`, `read_image`, `read_audio`, `probe` and `write`.
+"""Files in and out: `read_video`, `read_image`, `read_audio`, `probe`, `write` and `write_parts`.
 
 What a file is, its content says and not its name. Reading decodes in a child process with limits (`sandbox`), so that
 a broken or hostile file ends in an error here and nothing worse; playlists and other files that name files are refused.
@@ -9,6 +9,7 @@ tone-mapped. Only our own tensors are encoded in this process.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -220,6 +221,30 @@ def write(media: Media, path: str | Path, metadata: dict[str, Any] | None = None
             f"{kind} cannot be written as '{path.suffix}'; {' and '.join(writers)} fit; change the extension",
         )
     write_atomically(path, partial(writers[path.suffix.lower()], media, metadata=metadata))
+
+
+def write_parts(parts: Iterable[Video], path: str | Path, metadata: dict[str, Any] | None = None) -> None:
+    """Write a clip as an .mp4 while its parts are still being made; the file is whole or absent.
+
+    Only one part is in memory at a time. What making a part raises leaves no file.
+
+    Args:
+        parts: Clips of one size, frame rate and kind of sound, in order.
+        path: Where; missing folders are made.
+        metadata: As in `write`; taken before the first part is.
+
+    Raises:
+        MediaError: The extension does not fit, or a part is unlike the first.
+        OSError: The disk is full, or the place cannot be written.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".mp4":
+        raise refusal(
+            path,
+            "extension_unsupported",
+            f"a clip that comes in parts cannot be written as '{path.suffix}'; .mp4 fits; change the extension",
+        )
+    write_atomically(path, lambda file: encoder.write_mp4_of_parts(parts, file, metadata))
 
 
 def _check_size(height: int | None, width: int | None, fit: str) -> None:
