@@ -76,7 +76,7 @@ def loose_caption(subjects: Sequence[Subject], kind: str, camera: str, lot: Lot)
             return f"{_name(subject)} {place}{ending}"
         if not subject.on_ground and lot.uniform() < 0.7:
             return f"{_name(subject)} flies {place}{ending}"
-        return f"a {subject.shape} {_third_person(lot.choose(_verbs(subject)))}{ending}"
+        return f"a {subject.shape} {third_person(lot.choose(_verbs(subject)))}{ending}"
     return f"{_join([_name(each) for each in subjects])} {place}{ending}"
 
 
@@ -88,7 +88,7 @@ def words() -> list[str]:
         phrases += [phrase for choices in table.values() for phrase in choices]
     for table in (GROUND_VERBS, AIR_VERBS):
         for choices in table.values():
-            phrases += [form for phrase in choices for form in (phrase, _third_person(phrase))]
+            phrases += [form for phrase in choices for form in (phrase, third_person(phrase))]
     return sorted({word for phrase in phrases for word in phrase.split()} | {","})
 
 
@@ -102,7 +102,7 @@ def _full_caption(subjects: Sequence[Subject], kind: str, lot: Lot) -> str:
     if len(subjects) == 1:
         subject = subjects[0]
         return lot.choose(_TEMPLATES).format(
-            subject=_name(subject), motion=_third_person(lot.choose(_verbs(subject))), place=place
+            subject=_name(subject), motion=third_person(lot.choose(_verbs(subject))), place=place
         )
     first = subjects[0]
     if all((each.motion, each.on_ground) == (first.motion, first.on_ground) for each in subjects):
@@ -111,7 +111,7 @@ def _full_caption(subjects: Sequence[Subject], kind: str, lot: Lot) -> str:
         # With three subjects only the shortest verbs, and no sizes, keep the caption short.
         num_verbs = 4 if len(subjects) == 2 else 1
         names = [_name(each, sized=len(subjects) == 2) for each in subjects]
-        verbs = [_third_person(lot.choose(_verbs(each)[:num_verbs])) for each in subjects]
+        verbs = [third_person(lot.choose(_verbs(each)[:num_verbs])) for each in subjects]
         story = _join([f"{name} {verb}" for name, verb in zip(names, verbs, strict=True)])
     return lot.choose(_TEMPLATES_FOR_SEVERAL).format(story=story, place=place)
 
@@ -130,7 +130,8 @@ def _name(subject: Subject, sized: bool = True) -> str:
     return f"{article} {size}{subject.colour} {subject.shape}"
 
 
-def _third_person(phrase: str) -> str:
+def third_person(phrase: str) -> str:
+    """A verb as it is with a singular subject: `go up` becomes `goes up`."""
     verb, _, rest = phrase.partition(" ")
     return f"{_THIRD_PERSON.get(verb, verb + 's')} {rest}".strip()
 
