@@ -48,15 +48,20 @@ class Attention(nn.Module):
             visible: bool (N, K), False where nothing may be read; None is all of it.
         """
         split = "n l (h d) -> n h l d"
-        queries = self.query_norm(rearrange(self.to_queries(x), split, d=self.head_width))
+        queries = _normed(rearrange(self.to_queries(x), split, d=self.head_width), self.query_norm)
         keys, values = self.to_keys_and_values(context).chunk(2, dim=-1)
-        keys = self.key_norm(rearrange(keys, split, d=self.head_width))
+        keys = _normed(rearrange(keys, split, d=self.head_width), self.key_norm)
         values = rearrange(values, split, d=self.head_width)
         if places is not None:
             queries, keys = turn(queries, places[0]), turn(keys, places[1])
         mask = None if visible is None else visible[:, None, None]  # (N, 1, 1, K)
-        read = F.scaled_dot_product_attention(queries.to(values.dtype), keys.to(values.dtype), values, attn_mask=mask)
+        read = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
         return self.to_result(rearrange(read, "n h l d -> n l (h d)"))
+
+
+def _normed(x: Tensor, norm: nn.RMSNorm) -> Tensor:
+    """The norm with its weight in the dtype of `x`, without which torch takes a slow way under autocast."""
+    return F.rms_norm(x, x.shape[-1:], norm.weight.to(x.dtype), torch.finfo(torch.float32).eps)
 
 
 class GatedMlp(nn.Module):
