@@ -63,11 +63,13 @@ class Parts:
 
     def __post_init__(self) -> None:
         config = self.vocabulary.config
+        num_text = self.text_encoder.size
         for what, has, expected in (
             ("codes of the video tokenizer", self.video_tokenizer.num_codes, config.visual_codes),
             ("codes on a level of the audio tokenizer", self.audio_tokenizer.codebook_size, config.audio_codebook_size),
             ("levels of the audio tokenizer", self.audio_tokenizer.num_quantizers, config.audio_quantizers),
-            ("ids of the text encoder", self.text_encoder.size, config.text_size),
+            # A language model's table may be longer than its tokenizer's list, never shorter.
+            ("ids of the text encoder", num_text, min(num_text, config.text_size)),
             ("ids of the language model", len(self.language_model.head_weight), self.vocabulary.size),
         ):
             if has != expected:
@@ -96,7 +98,10 @@ def save(parts: Parts, folder: str | Path, dtype: torch.dtype) -> None:
     """Write a poet's folder, whole or not at all, with its weights in `dtype`; codebooks stay as they are."""
     with checkpoint.atomic_folder(folder) as place:
         checkpoint.write_json(place / CONTENTS, parts.contents.to_dict())
-        copy.deepcopy(parts.language_model).to(dtype).save(place / "language_model")
+        language_model = parts.language_model
+        if language_model.head_weight.dtype != dtype:
+            language_model = copy.deepcopy(language_model).to(dtype)
+        language_model.save(place / "language_model")
         parts.text_encoder.save(place / "language_model")
         _save_tokenizer(parts.video_tokenizer, place / "video_tokenizer", dtype)
         _save_tokenizer(parts.audio_tokenizer, place / "audio_tokenizer", dtype)
@@ -116,7 +121,7 @@ def load(path: str | Path | None, device: torch.device | str | None, dtype: torc
     """
     device = _device(device)
     folder = _folder(path)
-    contents = _contents(folder)
+    contents = read_contents(folder)
     if dtype is None:
         dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
     try:
@@ -135,7 +140,12 @@ def load(path: str | Path | None, device: torch.device | str | None, dtype: torc
     )
 
 
-def _contents(folder: Path) -> Contents:
+def read_contents(folder: Path) -> Contents:
+    """What a poet's folder says of itself.
+
+    Raises:
+        CheckpointError: It cannot be read, or is of a newer format.
+    """
     values = checkpoint.read_json(folder / CONTENTS)
     version = values.get("format") if isinstance(values, dict) else None
     if not isinstance(version, int):
@@ -166,19 +176,29 @@ def _folder(path: str | Path | None) -> Path:
     if Path(path).is_dir():
         return Path(path)
     if isinstance(path, str) and _HUB_ID.fullmatch(path) and not Path(path).parent.is_dir():
-        return _from_hub(path)
+        return from_hub(path, ["*.json", "*.safetensors"])
     raise CheckpointError(
         f"no model folder '{path}'; it must hold {CONTENTS}; check the path or leave it out for the model that ships",
         code="checkpoint_missing",
     )
 
 
-def _from_hub(name: str) -> Path:
+def from_hub(name: str, files: list[str], but: list[str] | None = None) -> Path:
+    """The folder that holds a hub repository's files, fetched where they are not there yet.
+
+    Args:
+        name: Such as `owner/name`.
+        files: Patterns of the files that are wanted.
+        but: Patterns of those among them that are not.
+
+    Raises:
+        CheckpointError: It cannot be had.
+    """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
+        return Path(snapshot_download(name, allow_patterns=files, ignore_patterns=but))
     except (HfHubHTTPError, OSError, ValueError) as error:
         raise CheckpointError(
             f"no folder '{name}', and it cannot be had from the Hugging Face hub ({str(error).splitlines()[0]}); "

@@ -7,7 +7,7 @@ that plain `transformers` opens, beside a `token_embedding/` of our own.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from pydantic import Field
@@ -17,8 +17,8 @@ from torch.utils.checkpoint import checkpoint as recompute
 
 from videopoet.checkpoint import load_component, load_weights, read_json, save_component
 from videopoet.config import BaseConfig
-from videopoet.errors import CheckpointError
-from videopoet.models import token_embedding
+from videopoet.errors import CheckpointError, ConfigError
+from videopoet.models import growth, masks, token_embedding
 from videopoet.models.token_embedding import TokenEmbedding
 
 MOST_LOGITS = 2**25
@@ -45,6 +45,27 @@ class Config(BaseConfig):
     """The most positions of a sequence."""
 
 
+class HeadShape(NamedTuple):
+    """What a family does to the products of hidden states and its head's table before they are its logits."""
+
+    scale: float = 1.0
+    cap: float | None = None
+    """Logits are bent to stay between -cap and cap (Gemma 2)."""
+
+    @classmethod
+    def of(cls, config: Any) -> Self:
+        """That of a Hugging Face text config."""
+        scale = getattr(config, "logit_scale", None) or 1.0  # Cohere
+        return cls(
+            scale / (getattr(config, "logits_scaling", None) or 1.0),  # Granite
+            getattr(config, "final_logit_softcapping", None),
+        )
+
+    def __call__(self, products: Tensor) -> Tensor:
+        logits = products if self.scale == 1 else products * self.scale
+        return logits if self.cap is None else torch.tanh(logits / self.cap) * self.cap
+
+
 class LanguageModel(nn.Module):
     """Token embeddings in, hidden states out, and logits over the ranges that positions allow."""
 
@@ -52,6 +73,7 @@ class LanguageModel(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.embedding = embedding
+        self.head_shape = HeadShape.of(backbone.config.get_text_config())
 
     @classmethod
     def from_scratch(
@@ -92,6 +114,35 @@ class LanguageModel(nn.Module):
         )
         return cls(backbone, embedding)
 
+    @classmethod
+    def from_text_model(
+        cls,
+        backbone: Any,
+        vocabulary_size: int,
+        visual_range: tuple[int, int],
+        audio_places: tuple[int, int],
+        num_known: int,
+        generator: torch.Generator,
+    ) -> Self:
+        """A language model around a trained Hugging Face causal LM, which is changed in place.
+
+        Its first `num_known` ids are those that its text tokenizer gives; see `growth.grow`.
+        """
+        growth.grow(backbone, vocabulary_size, num_known, generator)
+        table = backbone.get_input_embeddings()
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            embedding = TokenEmbedding(
+                token_embedding.Config(
+                    width=table.weight.shape[1],
+                    audio_places=audio_places,
+                    num_bits=(visual_range[1] - visual_range[0] - 1).bit_length(),
+                    first_visual=visual_range[0],
+                )
+            )
+            rows = table(torch.arange(num_known))  # as the model sees them: Gemma's table scales its rows
+            embedding.match(float(rows.float().std(dim=0).square().mean().sqrt()), generator)
+        return cls(backbone, embedding.to(table.weight.dtype))
+
     def save(self, folder: str | Path) -> None:
         """Write the Hugging Face folder with `token_embedding/` in it."""
         from transformers.utils import logging
@@ -128,7 +179,6 @@ class LanguageModel(nn.Module):
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 folder,
                 dtype=dtype,
-                attn_implementation="sdpa",
                 local_files_only=True,
                 use_safetensors=True,
                 ignore_mismatched_sizes=True,  # they are reported, and refused below
@@ -159,6 +209,38 @@ class LanguageModel(nn.Module):
         """The head's table, (V, D)."""
         return self.backbone.get_output_embeddings().weight
 
+    @property
+    def head_bias(self) -> Tensor | None:
+        """What the head adds to the logits, (V,), in the families where it does (Phi)."""
+        return getattr(self.backbone.get_output_embeddings(), "bias", None)
+
+    @property
+    def longest(self) -> int | None:
+        """The most positions of a sequence; None where the family has no limit."""
+        return getattr(self.backbone.config.get_text_config(), "max_position_embeddings", None)
+
+    @property
+    def causal_prefix(self) -> bool:
+        """Whether the backbone reads its prefix in one direction only, because it obeys no other mask."""
+        return getattr(self.backbone.config, "causal_prefix", False)
+
+    @causal_prefix.setter
+    def causal_prefix(self, value: bool) -> None:
+        self.backbone.config.causal_prefix = value  # kept in its config.json, where `transformers` ignores it
+
+    def check_length(self, length: int) -> None:
+        """Refuse a sequence that the backbone has no positions for.
+
+        Raises:
+            ConfigError: It is longer than `longest`.
+        """
+        if self.longest is not None and length > self.longest:
+            raise ConfigError(
+                f"the row has {length} positions, this language model has {self.longest}; ask for a shorter or smaller "
+                "clip, or convert a model with a longer context",
+                code="row_too_long",
+            )
+
     def embed(self, tokens: Tensor, modality: Tensor, places: Tensor) -> Tensor:
         """Input embeddings, (B, L, D), of tokens (B, L) at their places (B, L, 3)."""
         return self.embed_tokens(tokens, modality) + self.embedding.of_places(modality, places)
@@ -180,9 +262,10 @@ class LanguageModel(nn.Module):
             mask = embeddings.new_ones((1,), dtype=torch.bool).expand(
                 len(embeddings), 1, embeddings.shape[1], embeddings.shape[1] + (cache.get_seq_length() if cache else 0)
             )
+        self.check_length(mask.shape[-1])
         return self.backbone.base_model(
             inputs_embeds=embeddings,
-            attention_mask=mask,
+            attention_mask=masks.for_backbone(self.backbone.config.get_text_config(), mask, embeddings.dtype),
             position_ids=positions,
             past_key_values=cache,
             use_cache=cache is not None,
@@ -190,7 +273,7 @@ class LanguageModel(nn.Module):
 
     def logits(self, hidden: Tensor, start: int, stop: int) -> Tensor:
         """Logits over the ids in [start, stop), (..., stop - start), of hidden states (..., D)."""
-        return F.linear(hidden, self.head_weight[start:stop])
+        return self.head_shape(F.linear(hidden, *self._head(start, stop)))
 
     def loss(self, hidden: Tensor, tokens: Tensor, ranges: Tensor) -> Tensor:
         """Cross-entropy in nats, (N,) fp32, of tokens (N,) among the ids that `ranges` (N, 2) allows."""
@@ -200,7 +283,7 @@ class LanguageModel(nn.Module):
             size = max(1, MOST_LOGITS // (stop - start))
             chunks = chosen.split(size)
             for chunk in chunks:
-                arguments = (hidden[chunk], tokens[chunk] - start, self.head_weight[start:stop])
+                arguments = (hidden[chunk], tokens[chunk] - start, *self._head(start, stop), self.head_shape)
                 value = (
                     _cross_entropy(*arguments)
                     if len(chunks) == 1
@@ -209,6 +292,10 @@ class LanguageModel(nn.Module):
                 losses = losses.index_put((chunk,), value)  # pyright: ignore[reportArgumentType]
         return losses
 
+    def _head(self, start: int, stop: int) -> tuple[Tensor, Tensor | None]:
+        bias = self.head_bias
+        return self.head_weight[start:stop], None if bias is None else bias[start:stop]
 
-def _cross_entropy(hidden: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
-    return F.cross_entropy(F.linear(hidden, weight).float(), targets, reduction="none")
+
+def _cross_entropy(hidden: Tensor, targets: Tensor, weight: Tensor, bias: Tensor | None, shape: HeadShape) -> Tensor:
+    return F.cross_entropy(shape(F.linear(hidden, weight, bias)).float(), targets, reduction="none")

@@ -22,6 +22,8 @@ class OwnTokens(TextEncoder):
         self.tokenizer = tokenizer
         self.size = len(tokenizer)
         self.longest = LONGEST_PROMPT
+        # Such as <|im_start|>; a tokenizer would read them out of a prompt, as the marks that they are.
+        self._special = tuple(tokenizer.all_special_tokens)
 
     @classmethod
     def from_words(cls, words: list[str]) -> Self:
@@ -42,10 +44,11 @@ class OwnTokens(TextEncoder):
             raise TaskError(
                 "the prompt is empty; a prompt needs at least one word; write what is to be seen", code="prompt_empty"
             )
-        if found := _SPECIAL.search(prompt):
+        found = _SPECIAL.search(prompt)
+        if special := found.group() if found else next((token for token in self._special if token in prompt), None):
             raise TaskError(
-                f"the prompt holds '{found.group()}', which looks like one of the model's special tokens; plain words "
-                "fit; write it without the angle brackets",
+                f"the prompt holds '{special}', which looks like one of the model's special tokens; plain words fit; "
+                "write it without the brackets",
                 code="prompt_special_token",
             )
         if "\0" in prompt or any("\ud800" <= character <= "\udfff" for character in prompt):

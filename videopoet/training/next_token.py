@@ -39,7 +39,7 @@ class NextToken(Objective):
         """Mean cross-entropy in nats of the tokens that the model chooses."""
         rows = batch.rows
         embeddings = self.model.embed(rows.tokens[:, :-1], rows.modality[:, :-1], rows.places[:, :-1])
-        mask = rows.attention_mask()[:, :, :-1, :-1]
+        mask = rows.attention_mask(self.model.causal_prefix)[:, :, :-1, :-1]
         hidden = self.model(embeddings, mask, rows.positions[:, :-1])
         chosen = rows.targets[:, 1:]
         return self.model.loss(hidden[chosen], rows.tokens[:, 1:][chosen], rows.ranges[:, 1:][chosen]).mean()

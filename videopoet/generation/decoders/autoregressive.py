@@ -33,6 +33,7 @@ class Autoregressive(Decoder):
         device = model.head_weight.device
         batch = batch_rows([*rows, *against], vocabulary.special("<pad>")).to(device)
         tokens, length = batch.tokens, batch.tokens.shape[1]
+        model.check_length(length)
         unknown = [place for place, chosen in enumerate((tokens[0] == UNKNOWN).tolist()) if chosen]
         assert torch.equal(batch.to_generate, batch.to_generate[:1].expand_as(tokens)), "outputs must have one shape"
         ranges = batch.ranges[0].tolist()
@@ -40,7 +41,7 @@ class Autoregressive(Decoder):
         end = vocabulary.special("<eot_o>")
         ended = torch.zeros(len(rows), dtype=torch.bool, device=device)
 
-        mask, positions = batch.attention_mask(), batch.positions
+        mask, positions = batch.attention_mask(model.causal_prefix), batch.positions
         placed = model.embedding.of_places(batch.modality, batch.places)  # (B, L, D)
         cache = Cache(layers=[_Layer(length) for _ in range(model.num_layers)])
         fed = 0

@@ -1,0 +1,223 @@
+"""A text model becomes a poet: its vocabulary grows by media tokens, and tokenizers are put beside it.
+
+Nothing is trained here. What the model makes of words stays what it was, to the bit; what it makes of clips is noise
+until it is trained on them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from videopoet import checkpoint, registry
+from videopoet.errors import CheckpointError, ConfigError
+from videopoet.generation import poet_folder
+from videopoet.generation.poet_folder import CONTENTS, Parts
+from videopoet.generation.request import Settings
+from videopoet.models import probe
+from videopoet.models.language_model import LanguageModel
+from videopoet.runtime import generator
+from videopoet.sequence import vocabulary as vocabularies
+from videopoet.sequence.vocabulary import Vocabulary
+from videopoet.text_encoders.own_tokens import OwnTokens
+from videopoet.tokenizers.base import AudioTokenizer, Tokenizer, VideoTokenizer
+
+AUDIO_FRAMES = 512
+"""The most frames of sound in a row, about ten seconds."""
+_FILES = ["*.json", "*.safetensors", "*.model", "*.txt"]
+_OTHER_FORMATS = ["original/*", "consolidated*", "onnx/*"]
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What a text model has become."""
+
+    folder: Path
+    family: str
+    """Its model type in `transformers`."""
+    parameters: int
+    added: int
+    """Parameters that were not there before."""
+    vocabulary: vocabularies.Config
+    longest: int | None
+    """The most positions of a row."""
+    causal_prefix: bool
+    """Whether the prefix is read in one direction only."""
+
+
+def convert(
+    source: str | Path,
+    output: str | Path,
+    *,
+    video_tokenizer: str | Path | None = None,
+    audio_tokenizer: str | Path | None = None,
+    seed: int = 0,
+) -> Conversion:
+    """Make a poet of a Hugging Face causal LM and two tokenizers, whole or not at all.
+
+    Args:
+        source: A folder, or an id on the Hugging Face hub. Weights are read from safetensors only.
+        output: The poet's folder, which must not be there yet. Weights keep the precision of `source`.
+        video_tokenizer: A tokenizer's folder, or that of a poet that has one; without it, the one that ships.
+        audio_tokenizer: The same for sound.
+        seed: Of the new rows.
+
+    Raises:
+        ConfigError: `output` is there, or the model cannot be steered as a poet's must be.
+        CheckpointError: A model or tokenizer is missing, broken or of the wrong kind.
+    """
+    output = Path(output)
+    if output.exists():
+        raise ConfigError(
+            f"'{output}' is there already; a conversion would overwrite it; remove it or choose another --output",
+            code="output_exists",
+        )
+    folder = _folder(source)
+    settings, video = _tokenizer(video_tokenizer, "video_tokenizer", VideoTokenizer)
+    _, audio = _tokenizer(audio_tokenizer, "audio_tokenizer", AudioTokenizer)
+    text_encoder = _text_encoder(folder)
+    backbone = _backbone(folder)
+    before = sum(parameter.numel() for parameter in backbone.parameters())
+    rows = len(backbone.get_input_embeddings().weight)
+    num_known = min(rows, text_encoder.size)
+    vocabulary = Vocabulary(
+        vocabularies.Config(
+            text_size=max(rows, text_encoder.size),
+            visual_codes=video.num_codes,
+            audio_codebook_size=audio.codebook_size,
+            audio_quantizers=audio.num_quantizers,
+        )
+    )
+    probe.check_family(backbone)
+    own_logits = probe.text_logits(backbone, num_known)
+    model = LanguageModel.from_text_model(
+        backbone,
+        vocabulary.size,
+        vocabulary.range("video"),
+        (audio.num_quantizers, AUDIO_FRAMES),
+        num_known,
+        generator("conversion", seed),
+    ).eval()
+    probe.check(model, num_known, own_logits)
+    name = Path(str(source)).name
+    settings = settings.model_copy(update={"name": f"{name}-videopoet", "tasks": ()})
+    parts = Parts(video, audio, text_encoder, model, vocabulary, settings)
+    poet_folder.save(parts, output, model.head_weight.dtype)
+    after = sum(parameter.numel() for parameter in model.parameters())
+    return Conversion(
+        folder=output,
+        family=backbone.config.model_type,
+        parameters=after,
+        added=after - before,
+        vocabulary=vocabulary.config,
+        longest=model.longest,
+        causal_prefix=model.causal_prefix,
+    )
+
+
+def _folder(source: str | Path) -> Path:
+    folder = Path(source)
+    if not folder.is_dir():
+        folder = poet_folder.from_hub(str(source), _FILES, _OTHER_FORMATS)
+    if (folder / CONTENTS).exists():
+        raise ConfigError(
+            f"'{source}' is a poet already; a text model is converted; train it with `videopoet train --init-from`",
+            code="already_converted",
+        )
+    if "auto_map" in checkpoint.read_json(folder / "config.json"):
+        raise CheckpointError(
+            f"the language model in '{source}' asks to run code of its own (auto_map in config.json); only models that "
+            "transformers knows are loaded; use one of these",
+            code="checkpoint_mismatch",
+        )
+    if not any(folder.glob("*.safetensors")):
+        raise CheckpointError(
+            f"'{source}' holds no safetensors; weights in other formats can run code and are not read; save the model "
+            "again with transformers, which writes safetensors",
+            code="checkpoint_missing",
+        )
+    return folder
+
+
+def _backbone(folder: Path) -> Any:
+    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        _without_dropout(config.get_text_config())
+        backbone, report = AutoModelForCausalLM.from_pretrained(
+            folder,
+            config=config,
+            dtype="auto",
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    except Exception as error:  # transformers has no error of its own for a broken folder
+        raise CheckpointError(
+            f"the language model in '{folder}' cannot be loaded ({str(error).splitlines()[0]}); the folder is broken "
+            "or not a causal LM; choose a model that AutoModelForCausalLM loads",
+            code="checkpoint_corrupt",
+        ) from None
+    if missing := sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]])):
+        raise CheckpointError(
+            f"weights in '{folder}' do not fit its config: {missing[0]} ({len(missing)} in all); it is no causal LM or "
+            "not whole; choose a model that AutoModelForCausalLM loads",
+            code="checkpoint_mismatch",
+        )
+    return backbone.eval()
+
+
+def _without_dropout(config: Any) -> None:
+    """Its noise comes from no seed of ours, so that a resumed run would not be the run that was not stopped."""
+    for name, value in config.to_dict().items():
+        if "drop" in name and isinstance(value, float):
+            setattr(config, name, 0.0)
+
+
+def _text_encoder(folder: Path) -> OwnTokens:
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        if not tokenizer.is_fast:
+            raise ValueError("it has no tokenizer.json, and none can be made of what is there")
+        return OwnTokens(tokenizer)
+    except Exception as error:  # transformers has no error of its own for a broken folder
+        raise CheckpointError(
+            f"the text tokenizer in '{folder}' cannot be loaded ({str(error).splitlines()[0]}); a fast one is needed; "
+            "save the model again together with its tokenizer",
+            code="checkpoint_corrupt",
+        ) from None
+
+
+def _tokenizer(path: str | Path | None, part: str, kind: type[Tokenizer]) -> tuple[Settings, Any]:
+    """A tokenizer of that kind, and what the poet that it is from makes by default."""
+    if path is None and not (poet_folder.BUNDLED / CONTENTS).exists():
+        option = f"--{part.replace('_', '-')}"
+        raise CheckpointError(
+            f"no model ships with this installation of videopoet, and none of its parts; a {part.replace('_', ' ')} is "
+            f"needed; name one with {option}",
+            code="checkpoint_missing",
+        )
+    folder = poet_folder.BUNDLED if path is None else Path(path)
+    if (folder / CONTENTS).exists():
+        contents = poet_folder.read_contents(folder)
+        return contents.settings, registry.component("tokenizers", getattr(contents, part)).load(folder / part)
+    values = checkpoint.read_json(folder / "config.json")
+    for name in registry.names("tokenizers"):
+        component: Any = registry.component("tokenizers", name)
+        try:
+            fits = issubclass(component, kind) and bool(component.Config.from_dict(values))
+        except ConfigError:
+            continue
+        if fits:
+            return Settings(), component.load(folder)
+    raise CheckpointError(
+        f"'{folder}' is no {part.replace('_', ' ')}: its config.json fits none; give a folder that `videopoet train` "
+        "wrote, or a poet's",
+        code="checkpoint_mismatch",
+    )

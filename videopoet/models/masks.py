@@ -1,0 +1,46 @@
+"""A mask as a backbone wants it: with its own sliding windows, and as numbers where its attention adds it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def for_backbone(config: Any, mask: Tensor, dtype: torch.dtype) -> Tensor | dict[str, Tensor]:
+    """What a Hugging Face model takes as `attention_mask`.
+
+    A layer that was trained with a sliding window keeps it, on both sides of a position in the prefix: it has learned
+    no greater distance. `transformers` leaves a 4-D mask as it is, so the window has to be in it.
+
+    Args:
+        config: Of the backbone's text model.
+        mask: bool (B, 1, L, K), True where a position sees another; the last of K is the last of L.
+        dtype: Of the hidden states.
+
+    Returns:
+        One mask, or one for each kind of layer where the model has several.
+    """
+    window, kinds = getattr(config, "sliding_window", None), getattr(config, "layer_types", None)
+    if kinds is None:
+        return _as_added(config, mask if window is None else mask & _near(mask, window), dtype)
+    if set(kinds) <= {"full_attention"}:
+        return _as_added(config, mask, dtype)
+    masks = {"full_attention": mask}
+    if window is not None:
+        masks["sliding_attention"] = mask & _near(mask, window)
+    return {kind: _as_added(config, masks.get(kind, mask), dtype) for kind in set(kinds)}
+
+
+def _near(mask: Tensor, window: int) -> Tensor:
+    """bool (L, K), True where two positions are less than a window apart."""
+    length, seen = mask.shape[-2:]
+    columns = torch.arange(seen, device=mask.device)
+    return (columns[seen - length :, None] - columns).abs() < window
+
+
+def _as_added(config: Any, mask: Tensor, dtype: torch.dtype) -> Tensor:
+    if config._attn_implementation != "eager":
+        return mask
+    return torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, torch.finfo(dtype).min)
