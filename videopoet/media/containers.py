@@ -49,6 +49,9 @@ SCALING = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
 UNSTATED = 2
 """The number of an unstated colour space, as in ITU-T H.273."""
 
+TOLERANT: dict[str, Any] = {} if int(av.__version__.partition(".")[0]) >= 19 else {"metadata_errors": "replace"}
+"""Lets a container with unreadable metadata open; from PyAV 19 on it does so by itself."""
+
 
 def read(file: BinaryIO, request: Request, channel: Channel) -> dict[str, Any]:
     """Send what is asked for, and give the facts about it.
@@ -60,7 +63,7 @@ def read(file: BinaryIO, request: Request, channel: Channel) -> dict[str, Any]:
     names = ",".join(sorted(CODECS["video"] | CODECS["audio"]))
     options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "file", "codec_whitelist": names}
     try:
-        with av.open(file, "r", request.demuxer, container_options=options, metadata_errors="replace") as container:
+        with av.open(file, "r", request.demuxer, container_options=options, **TOLERANT) as container:
             return Reader(container, request, channel).read()
     except MemoryError:
         raise
