@@ -153,3 +153,16 @@ def test_the_model_ends_with_its_mean_weights(tmp_path):
     loop.train(objective, batches, config(), tmp_path)
     mean = checkpoint.load_tensors(tmp_path / "checkpoint-0000012" / "mean.safetensors")
     assert torch.equal(objective.model[0].weight, mean["0.weight"])
+
+
+def test_what_is_frozen_stays_and_the_rest_moves(tmp_path):
+    objective = Regression()
+    before = {name: tensor.clone() for name, tensor in objective.model.state_dict().items()}
+    loop.train(objective, batches, config(frozen=("0",)), tmp_path / "run")
+    moved = {name for name, tensor in objective.model.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert moved == {"2.weight", "2.bias"}
+
+
+def test_a_frozen_name_that_fits_nothing_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"'encoder', with which no parameter begins; they begin with 0, 2"):
+        loop.train(Regression(), batches, config(frozen=("encoder",)), tmp_path / "run")

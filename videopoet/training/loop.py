@@ -36,6 +36,9 @@ class Config(BaseConfig):
     """Optimizer steps."""
     accumulation: int = Field(default=1, ge=1)
     """Batches whose gradients are averaged in one step."""
+    frozen: tuple[str, ...] = ()
+    """Parameters whose names begin with one of these stay as they are, such as a tokenizer's `encoder`: its decoder
+    then learns to draw the same codes better, and a language model of these codes stays valid."""
     optimizer: optimizers.Config = optimizers.Config()
     adversary_learning_rate: float = Field(default=1e-4, gt=0)
     """Learning rate of the discriminator, where the objective has one."""
@@ -95,7 +98,7 @@ def train(
     """Train `objective.model` in place on `batches(index)`, a pure function, and leave its mean weights in it.
 
     Raises:
-        ConfigError: The folder holds a run and `resume` is off.
+        ConfigError: The folder holds a run and `resume` is off, or `frozen` names what the model has not.
         CheckpointError: `resume` is on and every checkpoint in the folder is broken.
         DataError: The loss stopped being a number; the last good checkpoint is named.
     """
@@ -104,6 +107,7 @@ def train(
     for module in (objective.model, objective.adversary):
         for tensor in module.state_dict().values() if module is not None else ():
             ranks.from_first_rank(tensor)
+    _freeze(objective.model, config.frozen)
     model_optimizers = optimizers.build(objective.model, config.optimizer)
     adversary_optimizers = _adversary_optimizers(objective, config)
     mean = MeanWeights(objective.model, config.ema_decay)
@@ -219,6 +223,20 @@ class _Swapped:
     def __exit__(self, *_: object) -> None:
         for name, parameter in self.mean.module.named_parameters():
             parameter.copy_(self.live[name])
+
+
+def _freeze(module: nn.Module, prefixes: tuple[str, ...]) -> None:
+    names = [name for name, _ in module.named_parameters()]
+    for prefix in prefixes:
+        if not any(name.startswith(prefix) for name in names):
+            parts = ", ".join(dict.fromkeys(name.partition(".")[0] for name in names))
+            raise ConfigError(
+                f"frozen names '{prefix}', with which no parameter begins; they begin with {parts}; correct it",
+                code="config_unknown_key",
+            )
+    for name, parameter in module.named_parameters():
+        if name.startswith(prefixes):
+            parameter.requires_grad_(False)
 
 
 def _adversary_optimizers(objective: Objective, config: Config) -> list[torch.optim.Optimizer]:
