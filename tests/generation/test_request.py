@@ -3,6 +3,7 @@ import torch
 
 from videopoet.errors import TaskError
 from videopoet.generation.request import Request, Settings
+from videopoet.sequence.cameras import CAMERA_MOVES
 from videopoet.sequence.tasks import TASKS
 
 every_task = pytest.mark.parametrize("task", TASKS.values(), ids=list(TASKS))
@@ -119,3 +120,37 @@ def test_structure_stands_in_for_the_clip():
     Request(task="stylization", prompt="a", structure=torch.zeros(3, 17, 16, 16))
     with pytest.raises(TaskError, match="video"):
         Request(task="stylization", prompt="a")
+
+
+# Camera moves
+
+
+def test_a_camera_move_is_added_to_the_prompt_or_is_the_prompt():
+    def words(**given):
+        return Request(task="image_to_video", image="a.png", **given).words
+
+    assert words(prompt="a red ball", camera="zoom in") == "a red ball, zoom in"
+    assert words(prompt="a red ball, zoom in", camera="zoom in") == "a red ball, zoom in"
+    assert words(camera="zoom in") == "zoom in"
+    assert words(prompt="a red ball") == "a red ball"
+    assert words() is None
+    assert words(prompt=" ", camera="zoom in") == " "
+
+
+def test_an_unknown_camera_move_is_refused_and_the_known_ones_are_named():
+    with pytest.raises(TaskError, match="'spin'.*pan left.*dolly zoom.*fpv shot") as caught:
+        Request(task="text_to_video", prompt="a ball", camera="spin")
+    assert caught.value.code == "camera_unknown"
+
+
+@pytest.mark.parametrize("task", ["text_to_image", "text_to_audio", "unconditional"])
+def test_a_camera_has_no_place_where_no_clip_follows_words(task):
+    with pytest.raises(TaskError, match="camera") as caught:
+        Request(task=task, camera="zoom in", **({"prompt": "a ball"} if "text" in task else {}))
+    assert caught.value.code == "input_unexpected"
+
+
+def test_the_toy_box_moves_its_camera_by_the_same_words():
+    from videopoet.data.toybox_world import CAMERAS
+
+    assert CAMERAS == ("still", *CAMERA_MOVES)

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeVar
 
+from videopoet.sequence.cameras import CAMERA_MOVES
+
 Item = TypeVar("Item")
 
 SHAPES = ("ball", "square", "triangle", "star", "diamond", "plus", "raccoon", "fish", "rocket")
@@ -21,19 +23,7 @@ SIZES = {"small": 0.10, "medium": 0.14, "big": 0.19}
 """Radius of a subject."""
 MOTIONS = ("left", "right", "up", "down", "still", "bounce", "orbit", "fall", "grow", "shrink")
 KINDS = ("grass", "sea", "sand", "night", "snow", "street", "room", "forest")
-CAMERAS = (
-    "still",
-    "pan left",
-    "pan right",
-    "tilt up",
-    "tilt down",
-    "zoom in",
-    "zoom out",
-    "dolly zoom",
-    "arc shot",
-    "crane shot",
-    "fpv shot",
-)
+CAMERAS = ("still", *CAMERA_MOVES)
 MATERIALS = {
     "ball": "ping",
     "star": "ping",

@@ -78,12 +78,12 @@ class Composition:
         self.tasks = parts.settings.tasks
         if request.task not in self.tasks:
             raise TaskError(
-                f"this model was not trained for {request.task}; it was for {', '.join(self.tasks)}; "
-                "choose one of these",
+                f"this model was not trained for {request.task}; it was for {', '.join(self.tasks) or 'nothing yet'}; "
+                "choose one of these, or train it",
                 code="task_unsupported",
             )
         self.window = Window(parts, request.height, request.width)
-        self.prompt, self.negative_prompt = self._read(request.prompt), self._read(request.negative_prompt)
+        self.prompt, self.negative_prompt = self._read(request.words), self._read(request.negative_prompt)
         self.num_steps = 0
         """How many tokens are chosen in all; known from the first rows on."""
 

@@ -234,6 +234,7 @@ class VideoPoet:
             "task": request.task,
             "prompt": request.prompt,
             "negative_prompt": request.negative_prompt,
+            "camera": request.camera,
             "seed": composition.seed,
             "mask": request.mask,
             **asdict(request.sampling),

@@ -14,6 +14,7 @@ from videopoet.config import BaseConfig
 from videopoet.errors import TaskError
 from videopoet.generation.sampling import Sampling
 from videopoet.media.types import Audio, Image, Video
+from videopoet.sequence.cameras import CAMERA_MOVES, with_camera
 from videopoet.sequence.conditions import REGIONS
 from videopoet.sequence.tasks import TASKS, Task, find_task
 
@@ -62,6 +63,7 @@ _RANGES = {
 _KINDS = {
     "prompt": (str, "text"),
     "negative_prompt": (str, "text"),
+    "camera": (str, "the name of a camera move"),
     "mask": (str, "the name of a region"),
     "image": ((str, Path, Image), "a path or an Image"),
     "video": ((str, Path, Video), "a path or a Video"),
@@ -84,6 +86,8 @@ class Request:
     prompt: str | None = None
     negative_prompt: str | None = None
     """What to stay away from: it takes the place of the empty prompt that guidance compares with."""
+    camera: str | None = None
+    """One of `CAMERA_MOVES`: how the camera moves, beside what the prompt says."""
     image: str | Path | Image | None = None
     video: str | Path | Video | None = None
     audio: str | Path | Audio | None = None
@@ -126,6 +130,11 @@ class Request:
                 f"unknown mask '{self.mask}'; there are {', '.join(close or REGIONS)}; name one of them",
                 code="mask_unknown",
             )
+        if self.camera is not None and self.camera not in CAMERA_MOVES:
+            raise TaskError(
+                f"unknown camera move '{self.camera}'; there are {', '.join(CAMERA_MOVES)}; name one of them",
+                code="camera_unknown",
+            )
         if self.seconds is not None and self.num_frames is not None:
             raise TaskError(
                 f"the length is given twice (seconds {self.seconds:g}, num_frames {self.num_frames}); one says it; "
@@ -138,11 +147,16 @@ class Request:
         """The task's entry in the table."""
         return TASKS[self.task]
 
+    @property
+    def words(self) -> str | None:
+        """What the model reads: the prompt, and the camera's move."""
+        return with_camera(self.prompt, self.camera)
+
     def completed(self, settings: Settings) -> Self:
         """This request with the model's settings where it says nothing; the seed and the length stay as they are."""
         defaults: dict[str, Any] = {name: getattr(settings, name) for name in ("temperature", "top_k", "top_p")}
         defaults |= {name: getattr(settings, name) for name in ("height", "width") if name in _sizes(self.row)}
-        defaults["guidance_scale"] = settings.guidance_scale if self.prompt is not None else 1.0
+        defaults["guidance_scale"] = settings.guidance_scale if self.words is not None else 1.0
         return replace(self, **{name: value for name, value in defaults.items() if getattr(self, name) is None})
 
     @property
@@ -156,8 +170,9 @@ def _check_given(task: Task, request: Request) -> None:
     """Refuse what is missing and what the task has no place for."""
     takes = list(task.takes)
     takes += ["negative_prompt"] if "prompt" in takes else []
+    takes += ["camera"] if "prompt" in takes and "video" in task.gives else []
     takes += ["structure"] if any(view.change == "structure" for view in task.given) else []
-    for name in ("prompt", "negative_prompt", "image", "video", "audio", "mask", "structure"):
+    for name in ("prompt", "negative_prompt", "camera", "image", "video", "audio", "mask", "structure"):
         if getattr(request, name) is not None and name not in takes:
             raise TaskError(
                 f"{task.name} was given {name} ({_shown(getattr(request, name))}) and has no place for it; it takes "
@@ -170,7 +185,7 @@ def _check_given(task: Task, request: Request) -> None:
                 f"{task.name} needs {name}, which is missing; it takes {', '.join(takes)}; give it",
                 code="prompt_required" if name == "prompt" else "input_missing",
             )
-    if request.prompt is None:
+    if request.words is None:
         for name in ("negative_prompt", "guidance_scale"):
             if getattr(request, name) not in (None, 1):
                 raise TaskError(

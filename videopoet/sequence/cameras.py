@@ -1,0 +1,21 @@
+"""Camera moves by the paper's words, which can be added to any prompt."""
+
+CAMERA_MOVES = (
+    "pan left",
+    "pan right",
+    "tilt up",
+    "tilt down",
+    "zoom in",
+    "zoom out",
+    "dolly zoom",
+    "arc shot",
+    "crane shot",
+    "fpv shot",
+)
+
+
+def with_camera(prompt: str | None, camera: str | None) -> str | None:
+    """A prompt that asks for a camera move too; either alone is one, and an empty prompt stays what it is."""
+    if prompt is None or camera is None:
+        return camera if prompt is None else prompt
+    return f"{prompt}, {camera}" if prompt.strip() and camera not in prompt else prompt
