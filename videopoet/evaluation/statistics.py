@@ -172,7 +172,7 @@ def entropy(values: Sequence[Hashable], num_possible: int) -> float:
     if num_possible < 2 or not values:
         return math.nan
     shares = np.array(list(Counter(values).values())) / len(values)
-    return float(-(shares * np.log(shares)).sum() / math.log(num_possible))
+    return abs(float((shares * np.log(shares)).sum() / math.log(num_possible)))
 
 
 def total_variation(found: Mapping[Hashable, float], expected: Mapping[Hashable, float]) -> float:

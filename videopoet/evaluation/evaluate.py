@@ -1,0 +1,382 @@
+"""Measure a model: make its answers to every suite, read them back, and write the report.
+
+    report = evaluate(VideoPoet.from_pretrained("runs/base"), "report", count=100)
+
+Answers are kept under `samples/`. Asked again for the same evaluation, what is there is not made again; an evaluation
+of another kind is refused, so that no report mixes two.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from videopoet import __version__, checkpoint, runtime
+from videopoet.data.toybox import ToyBox
+from videopoet.errors import CheckpointError, ConfigError
+from videopoet.evaluation import baselines, figures, report_page, samples
+from videopoet.evaluation.cases import Case, Take
+from videopoet.evaluation.figures import MODEL, REFERENCE, TOKENS, TRUTH, Tally
+from videopoet.evaluation.metrics.base import Metric, OverAll, PerPrompt
+from videopoet.evaluation.reading import oracle_hash
+from videopoet.evaluation.suites import REFERENCE as REFERENCE_SEED
+from videopoet.evaluation.suites import Split, cases, fingerprint, suites_of, task_of, world_of
+from videopoet.generation.pipeline import VideoPoet
+from videopoet.generation.window import Window
+from videopoet.sequence.tasks import TASKS
+
+SETTINGS, REPORT, PAGE = "evaluation.json", "report.json", "index.html"
+AT_ONCE = 16
+"""Prompts whose answers are in memory together; chance is taken among them."""
+SHOWN = 6
+"""Successes, and failures, of each suite that the page shows."""
+
+
+def evaluate(
+    poet: VideoPoet,
+    output: str | Path,
+    *,
+    tasks: Sequence[str] | None = None,
+    count: int = 50,
+    split: Split = "in",
+    seed: int = 0,
+    per_prompt: int = 1,
+    metrics: Iterable[tuple[str, Metric]] = (),
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Write `report.json`, `index.html` and `samples/` into a folder, and return what the first holds.
+
+    Args:
+        poet: The model.
+        output: The folder; it must be new, or of this very evaluation.
+        tasks: Of the table, or `tokenizer`; None is all that the model was trained for, and the tokenizer.
+        count: Prompts of each suite.
+        split: `in` draws combinations of shape, colour and motion that training has, `comb` those that it has not.
+        seed: Of the first prompt; the next follow.
+        per_prompt: Answers to each prompt, from seeds of their own.
+        metrics: More of them, by name: those that need weights.
+        progress: Show a bar, if standard error is a terminal.
+
+    Raises:
+        ConfigError: A task or split that there is not, or a folder that holds something else.
+        DataError: Samples in the folder that cannot be scored.
+        MediaError: The model's clips are too small for the oracle.
+    """
+    output, extra = Path(output), list(metrics)
+    if count < 2 or per_prompt < 1:
+        raise ConfigError(
+            f"{count} prompts with {per_prompt} answers each are asked for; 2 prompts and 1 answer are the least; "
+            "raise them",
+            code="config_invalid",
+        )
+    trained = poet.parts.settings.tasks
+    chosen = suites_of([*trained, "tokenizer"] if tasks is None else list(tasks))
+    window = Window(poet.parts)
+    world = world_of(window, split)
+    settings = {
+        "model": poet.parts.settings.name,
+        "model_sha256": model_hash(poet),
+        "suites": chosen,
+        "count": count,
+        "per_prompt": per_prompt,
+        "split": split,
+        "seed": seed,
+        "size": [window.num_frames, window.height, window.width],
+        "frame_rate": window.frame_rate,
+        "sampling": poet.parts.settings.model_dump(mode="json", include={"temperature", "top_k", "top_p"})
+        | {"guidance_scale": poet.parts.settings.guidance_scale},
+    }
+    _open(output, settings)
+    began = time.perf_counter()
+    measured: dict[str, Any] = {}
+    answers: list[dict[str, Any]] = []
+    skipped: dict[str, str] = {}
+    for suite in chosen:
+        if suite != "tokenizer" and task_of(suite) not in trained:
+            skipped[suite] = f"this model was not trained for {task_of(suite)}"
+            continue
+        work = _Suite(poet, window, world, suite, output / "samples" / suite, settings, extra)
+        measured[suite] = work.measure(progress)
+        answers += work.shown
+        skipped |= {f"{suite}: {name}": reason for name, reason in work.skipped.items()}
+    report = {
+        "videopoet": __version__,
+        "commit": _commit(),
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        **settings,
+        "prompts_sha256": hashlib.sha256(
+            "".join(one["prompts_sha256"] for one in measured.values()).encode()
+        ).hexdigest(),
+        "oracle_sha256": oracle_hash(),
+        "codes": _code_facts(poet, window),
+        "parameters": poet.describe()["parameters"],
+        "machine": runtime.describe_machine(),
+        "peak_memory_mb": _peak_memory(),
+        "took_seconds": round(time.perf_counter() - began, 1),
+        "measured": measured,
+        "not_measured": skipped,
+        "answers": answers,
+    }
+    checkpoint.write_json(output / REPORT, report)
+    page = report_page.page(report)
+    checkpoint.write_atomically(output / PAGE, lambda path: path.write_text(page, encoding="utf-8"))
+    return report
+
+
+class _Suite:
+    """One suite in the making."""
+
+    def __init__(
+        self,
+        poet: VideoPoet,
+        window: Window,
+        world: ToyBox,
+        suite: str,
+        folder: Path,
+        settings: dict[str, Any],
+        extra: Sequence[tuple[str, Metric]],
+    ):
+        self.poet, self.window, self.world, self.suite, self.folder = poet, window, world, suite, folder
+        self.count, self.per_prompt, self.seed = settings["count"], settings["per_prompt"], settings["seed"]
+        self.skipped: dict[str, str] = {}
+        self.tallies = []
+        for name, metric in figures.metrics_of(suite, extra):
+            if self.count < metric.least:
+                self.skipped[name] = f"it needs {metric.least} prompts, there are {self.count}"
+            else:
+                self.tallies.append(Tally(name, metric))
+        self.verdict = next(
+            ((tally, tally.metric.verdict) for tally in self.tallies if getattr(tally.metric, "verdict", None)), None
+        )
+        self.shown: list[dict[str, Any]] = []
+        self._digest = hashlib.sha256()
+        self._seen: dict[str, int] = {}
+
+    def measure(self, progress: bool) -> dict[str, Any]:
+        """All figures of the suite."""
+        wanted = {name for tally in self.tallies for name in tally.metric.baselines}
+        with runtime.progress(self.count, self.suite.replace("_", " "), enabled=progress) as advance:
+            for first in range(0, self.count, AT_ONCE):
+                numbers = range(first, min(first + AT_ONCE, self.count))
+                own = list(cases(self.suite, self.world, self.window, numbers, self.seed))
+                for case in own:
+                    self._digest.update(fingerprint(case).encode())
+                    self._add(TRUTH, case, replace_other(case.right, case, TRUTH))
+                    self._add(TOKENS, case, replace_other(case.through_tokens, case, TOKENS))
+                    for name in sorted(wanted):
+                        if (take := getattr(baselines, name)(case, self.world)) is not None:
+                            for tally in self.tallies:
+                                if name in tally.metric.baselines:
+                                    tally.add(name, case.number, case, take)
+                self._add_reference(numbers)
+                made = self._answers(own)
+                for repeat in range(self.per_prompt):
+                    takes = made[repeat]
+                    samples.check_takes(own, takes, self._seen)
+                    for case, take in zip(own, takes, strict=True):
+                        self._add(MODEL, case, take)
+                        self._note(case, take, repeat)
+                    for tally in self.tallies:
+                        figures.add_chance(tally, own, takes)
+                advance(len(own))
+        digest = self._digest.hexdigest()
+        return {
+            "task": task_of(self.suite),
+            "description": TASKS[task_of(self.suite)].description if self.suite in TASKS else None,
+            "prompts": self.count,
+            "per_prompt": self.per_prompt,
+            "prompts_sha256": digest,
+            "figures": [asdict(result) for tally in self.tallies for result in tally.results()],
+        }
+
+    def _add(self, variant: str, case: Case, take: Take) -> None:
+        for tally in self.tallies:
+            tally.add(variant, case.number, case, take)
+
+    def _add_reference(self, numbers: range) -> None:
+        """True clips of other prompts, for metrics of sets."""
+        tallies = [tally for tally in self.tallies if isinstance(tally.metric, OverAll) and tally.metric.has_reference]
+        if tallies:
+            for case in cases(self.suite, self.world, self.window, numbers, self.seed + REFERENCE_SEED):
+                for tally in tallies:
+                    tally.add(REFERENCE, case.number, case, case.right)
+
+    def _answers(self, own: Sequence[Case]) -> list[list[Take]]:
+        """The model's answers to some cases, `per_prompt` lists of them; those on disk are read, the others made."""
+        if self.suite == "tokenizer":
+            for case in own:
+                name = samples.name_of(case.number, 0)
+                if not (self.folder / f"{name}.npz").exists():
+                    samples.save(self.folder, name, case.through_tokens)
+            return [[case.through_tokens for case in own] for _ in range(self.per_prompt)]
+        wanted = [
+            (case if not other else case.other, samples.name_of(case.number, repeat, other), case.number, repeat)
+            for case in own
+            for repeat in range(self.per_prompt)
+            for other in ((False, True) if case.other is not None else (False,))
+        ]
+        missing = [one for one in wanted if not (self.folder / f"{one[1]}.npz").exists()]
+        requests = [
+            case.request(answer_seed(self.suite, self.seed, number, repeat))
+            for case, _, number, repeat in missing
+            if case is not None
+        ]
+        if requests:
+            began = time.perf_counter()
+            results = self.poet.generate_batch(requests, progress=False)
+            seconds = (time.perf_counter() - began) / len(requests)
+            for result, (_, name, _, _) in zip(results, missing, strict=True):
+                samples.save(self.folder, name, Take.of(result.media, seconds=seconds))
+        takes = [[self._load(case, repeat) for case in own] for repeat in range(self.per_prompt)]
+        return takes
+
+    def _load(self, case: Case, repeat: int) -> Take:
+        take = samples.load(self.folder, samples.name_of(case.number, repeat))
+        if case.other is None:
+            return take
+        return replace(take, other=samples.load(self.folder, samples.name_of(case.number, repeat, other=True)))
+
+    def _note(self, case: Case, take: Take, repeat: int) -> None:
+        """Keep what the page shows: the first successes and failures, beside the truth."""
+        if self.verdict is None:
+            return
+        tally, figure = self.verdict
+        assert isinstance(tally.metric, PerPrompt)
+        scores = {name: figures.mean_of(score) for name, score in tally.metric.score(case, take).items()}
+        success = scores.get(figure)
+        if success is None:
+            return
+        success = success >= 0.5
+        if sum(one["success"] == success for one in self.shown) >= SHOWN:
+            return
+        name, truth = samples.name_of(case.number, repeat), f"{case.number:05d}-truth"
+        shown_truth = samples.playable(self.folder, truth) or samples.show(self.folder, truth, case.right)
+        self.shown.append(
+            {
+                "suite": self.suite,
+                "number": case.number,
+                "repeat": repeat,
+                "prompt": case.prompt,
+                "given": sorted(set(case.given) - {"sound"}),
+                "mask": case.given.get("mask"),
+                "success": success,
+                "figure": figure,
+                "scores": {name: value for name, value in scores.items() if value is not None},
+                "read": _read(take),
+                "text": take.text,
+                "true_text": case.right.text,
+                "file": f"samples/{self.suite}/{samples.playable(self.folder, name)}",
+                "truth": f"samples/{self.suite}/{shown_truth}",
+            }
+        )
+
+
+def replace_other(take: Take, case: Case, variant: str) -> Take:
+    """A true answer to a pair of prompts holds the true answer to the second."""
+    if case.other is None:
+        return take
+    return replace(take, other=case.other.right if variant == TRUTH else case.other.through_tokens)
+
+
+def answer_seed(suite: str, seed: int, number: int, repeat: int) -> int:
+    """The seed of an answer; both prompts of a pair have the same."""
+    digest = hashlib.sha256(f"{suite} {seed} {number} {repeat}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
+
+
+def model_hash(poet: VideoPoet) -> str:
+    """sha256 over all weights, as float32, in the order of their names: the same on every device and in every dtype."""
+    digest = hashlib.sha256()
+    parts = poet.parts
+    for module in (parts.video_tokenizer, parts.audio_tokenizer, parts.language_model):
+        for name, tensor in sorted(module.state_dict().items()):
+            digest.update(f"{name} {tuple(tensor.shape)}\n".encode())
+            digest.update(tensor.detach().cpu().to(torch.float32).contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _open(output: Path, settings: dict[str, Any]) -> None:
+    """Begin in a folder, or go on in it."""
+    if output.exists() and not output.is_dir():
+        raise ConfigError(f"'{output}' is a file; a folder is wanted; choose another", code="output_not_folder")
+    if not output.exists() or not any(output.iterdir()):
+        checkpoint.write_json(output / SETTINGS, settings)
+        return
+    try:
+        found = checkpoint.read_json(output / SETTINGS)
+    except CheckpointError:
+        raise ConfigError(
+            f"'{output}' is not empty and holds no evaluation; a new folder is needed; choose another",
+            code="output_exists",
+        ) from None
+    for name, value in settings.items():
+        if not isinstance(found, dict) or found.get(name) != value:
+            was = found.get(name) if isinstance(found, dict) else None
+            raise ConfigError(
+                f"'{output}' holds another evaluation: its {name} is {_short(was)}, not {_short(value)}; choose "
+                "another folder, or ask for the same again to go on with it",
+                code="output_exists",
+            )
+
+
+def _short(value: Any) -> str:
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _read(take: Take) -> str:
+    """What the oracle reads, in a few words."""
+    if take.text is not None:
+        return take.text
+    reading = take.reading
+    if reading is None:
+        heard = take.heard or ()
+        return ", ".join(f"{one.material or 'onset'} at {one.seconds:.2f} s" for one in heard) or "no onset"
+    if not reading.valid:
+        return f"invalid: {reading.reason}"
+    said = [
+        f"{one.size or '?'} {one.colour or '?'} {one.shape or '?'}: {one.motion or '?'}" for one in reading.subjects
+    ]
+    return "; ".join([*said, f"{reading.scenery or '?'}", f"camera {reading.camera or '?'}"])
+
+
+def _code_facts(poet: VideoPoet, window: Window) -> dict[str, Any]:
+    """What a clip weighs in codes."""
+    video, audio = poet.parts.video_tokenizer, poet.parts.audio_tokenizer
+    num_video = int(torch.tensor(window.grid).prod())
+    video_bits = num_video * torch.log2(torch.tensor(float(video.num_codes))).item()
+    audio_bits = (
+        window.audio_grid[0] * window.audio_grid[1] * torch.log2(torch.tensor(float(audio.codebook_size))).item()
+    )
+    return {
+        "video_codes": num_video,
+        "video_bits_per_pixel": round(video_bits / (window.num_frames * window.height * window.width), 5),
+        "audio_codes": window.audio_grid[0] * window.audio_grid[1],
+        "audio_kbit_per_second": round(audio_bits / window.seconds / 1000, 3),
+    }
+
+
+def _peak_memory() -> float:
+    if torch.cuda.is_available():
+        return round(torch.cuda.max_memory_allocated() / 2**20, 1)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
+
+
+def _commit() -> str | None:
+    """The commit of the code, with a plus sign when tracked files differ from it; None outside a repository."""
+    command = ["git", "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
+    try:
+        described = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return described.stdout.strip() or None
