@@ -14,18 +14,20 @@ import torch
 
 from videopoet import __version__, checkpoint, runtime
 from videopoet.errors import TaskError
-from videopoet.generation import given, poet_folder
+from videopoet.generation import given, poet_folder, upscaling
 from videopoet.generation.composition import Composition
 from videopoet.generation.decoders.autoregressive import Autoregressive
 from videopoet.generation.filling import MOST_ROWS, go_on_together
+from videopoet.generation.masked_decoding import MaskedSampling
 from videopoet.generation.poet_folder import Parts
 from videopoet.generation.request import Request, Settings
 from videopoet.generation.window import Window
 from videopoet.media.files import write
 from videopoet.media.quality import psnr, ssim
 from videopoet.media.resample import resample_audio
-from videopoet.media.types import Audio, Media, Video
+from videopoet.media.types import Audio, Image, Media, Video
 from videopoet.models.language_model import LanguageModel
+from videopoet.models.super_resolution import SuperResolution
 from videopoet.sequence.vocabulary import Vocabulary
 from videopoet.text_encoders.base import TextEncoder
 from videopoet.tokenizers.base import AudioTokenizer, VideoTokenizer
@@ -89,6 +91,7 @@ class VideoPoet:
         language_model: Chooses tokens.
         vocabulary: Joins them all.
         settings: What is made of a request that does not say.
+        super_resolution: Doubles the size of clips; None does without.
 
     Raises:
         CheckpointError: The parts do not belong together.
@@ -102,8 +105,11 @@ class VideoPoet:
         language_model: LanguageModel,
         vocabulary: Vocabulary,
         settings: Settings,
+        super_resolution: SuperResolution | None = None,
     ):
-        self.parts = Parts(video_tokenizer, audio_tokenizer, text_encoder, language_model, vocabulary, settings)
+        self.parts = Parts(
+            video_tokenizer, audio_tokenizer, text_encoder, language_model, vocabulary, settings, super_resolution
+        )
         self.decoder = Autoregressive()
 
     @classmethod
@@ -127,6 +133,7 @@ class VideoPoet:
             parts.language_model,
             parts.vocabulary,
             parts.settings,
+            parts.super_resolution,
         )
 
     def save_pretrained(self, folder: str | Path, dtype: torch.dtype = torch.bfloat16) -> None:
@@ -210,18 +217,34 @@ class VideoPoet:
             Composition(parts, request, _drawn_seed() if request.seed is None else request.seed)
             for request in completed
         ]
+        upscaled = [request for request in completed if request.upscale is not None]
+        for request in upscaled:
+            upscaling.check(parts, request.upscale or 0)
         results: list[Result] = []
         with contextlib.ExitStack() as stack:
             stack.callback(parts.language_model.train, parts.language_model.training)
             parts.language_model.eval()
             tasks = {request.task for request in requests}
             steps = _Steps(compositions, " ".join(tasks) if len(tasks) == 1 else "requests", progress, on_step, stack)
+            usual = parts.settings.num_frames
+            steps.later = sum(upscaling.num_steps(parts, usual, request.upscale or 2) for request in upscaled)
             for first in range(0, len(compositions), MOST_ROWS):
                 group = compositions[first : first + MOST_ROWS]
                 made: dict[int, Media | str] = {}
                 works = [composition.make() for composition in group]
                 for ended in go_on_together(works, parts, self.decoder, steps.advance):
                     made |= ended
+                for number, composition in enumerate(group):
+                    factor, media = composition.request.upscale, made[number]
+                    if factor is not None and not isinstance(media, str):
+                        made[number] = upscaling.upscale(
+                            parts,
+                            media,
+                            factor,
+                            composition.prompt,
+                            composition.seed,
+                            on_step=lambda: steps.advance(1),
+                        )
                 results += [self._result(composition, made[number]) for number, composition in enumerate(group)]
         return results
 
@@ -237,10 +260,49 @@ class VideoPoet:
             "camera": request.camera,
             "seed": composition.seed,
             "mask": request.mask,
+            "upscale": request.upscale,
             **asdict(request.sampling),
         }
         metadata = {key: value for key, value in metadata.items() if value is not None}
         return Result(media, metadata, tuple(composition.warnings))
+
+    def upscale(
+        self,
+        media: str | Path | Video | Image,
+        factor: int = 2,
+        *,
+        prompt: str | None = None,
+        seed: int | None = None,
+        progress: bool = True,
+        **sampling: Any,
+    ) -> Result:
+        """Make a clip or picture of one's own larger; scaled down again, it is what was given.
+
+        Args:
+            media: A Video or an Image, or the path of a clip.
+            factor: 2 or 4.
+            prompt: What is to be seen.
+            seed: The same one gives the same result.
+            progress: Show a bar, if standard error is a terminal.
+            sampling: Fields of `MaskedSampling`, where they are not to be the model's settings.
+
+        Raises:
+            TaskError: The model has no super-resolution, the factor does not fit, or the prompt cannot be read.
+            MediaError: The file is missing, broken or too large.
+            ConfigError: A field that `MaskedSampling` does not have, or a value that does not fit.
+        """
+        parts = self.parts
+        upscaling.check(parts, factor)
+        choosing = MaskedSampling(**(parts.settings.upscaling.to_dict() | sampling))
+        ids = None if prompt is None else torch.tensor(parts.text_encoder.encode(prompt))
+        own = media if isinstance(media, Image) else given.untouched_clip(media)
+        seed = _drawn_seed() if seed is None else seed
+        total = upscaling.num_steps(parts, own.num_frames if isinstance(own, Video) else 1, factor, choosing)
+        with runtime.progress(total, "upscaling", enabled=progress) as advance:
+            made = upscaling.upscale(parts, own, factor, ids, seed, choosing, faithful=True, on_step=advance)
+        metadata = {"generator": f"videopoet {__version__}", "model": parts.settings.name, "prompt": prompt}
+        metadata |= {"seed": seed, "upscale": factor, **choosing.to_dict()}
+        return Result(made, {key: value for key, value in metadata.items() if value is not None})
 
     def reconstruct(self, video: str | Path | Video) -> Reconstruction:
         """See a clip, at the model's size and frame rate, through its tokens, sound included.
@@ -284,6 +346,8 @@ class VideoPoet:
             contents.audio_tokenizer: parts.audio_tokenizer,
             parts.language_model.backbone.config.model_type: parts.language_model,
         }
+        if parts.super_resolution is not None:
+            modules["super_resolution"] = parts.super_resolution
         return {
             "name": settings.name,
             "format": contents.format,
@@ -316,6 +380,8 @@ class _Steps:
     ):
         self.compositions, self.on_step = compositions, on_step
         self.num_done = 0
+        self.later = 0
+        """Steps that follow those of the compositions."""
         self._show: Callable[..., None] | None = None
         self._begin = lambda total: stack.enter_context(
             runtime.progress(total, name.replace("_", " "), enabled=progress)
@@ -325,7 +391,7 @@ class _Steps:
         """One more token in so many rows."""
         known = [composition.num_steps for composition in self.compositions if composition.num_steps]
         # Those that have not begun are taken to be like those that have.
-        total = round(sum(known) / len(known) * len(self.compositions))
+        total = round(sum(known) / len(known) * len(self.compositions)) + self.later
         if self._show is None:
             self._show = self._begin(total)
         self.num_done += num_rows

@@ -4,6 +4,7 @@ videopoet.json        format version, the parts' names, the vocabulary, what is 
 language_model/       a Hugging Face folder with the text tokenizer in it, and token_embedding/
 video_tokenizer/      config.json, model.safetensors
 audio_tokenizer/      config.json, model.safetensors
+super_resolution/     config.json, model.safetensors; only where there is one
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from videopoet.config import BaseConfig
 from videopoet.errors import CheckpointError, ConfigError
 from videopoet.generation.request import Settings
 from videopoet.models.language_model import LanguageModel
+from videopoet.models.super_resolution import SuperResolution
 from videopoet.registry import component
 from videopoet.sequence import vocabulary as vocabularies
 from videopoet.sequence.vocabulary import Vocabulary
@@ -60,6 +62,7 @@ class Parts:
     language_model: LanguageModel
     vocabulary: Vocabulary
     settings: Settings
+    super_resolution: SuperResolution | None = None
 
     def __post_init__(self) -> None:
         config = self.vocabulary.config
@@ -76,6 +79,16 @@ class Parts:
                 raise CheckpointError(
                     f"the {what} number {has}, the vocabulary was made for {expected}; the parts do not belong "
                     "together; use those that were trained together",
+                    code="checkpoint_mismatch",
+                )
+
+        if self.super_resolution is not None:
+            its = self.super_resolution.config
+            if (2**its.num_bits, its.text_size) != (config.visual_codes, num_text):
+                raise CheckpointError(
+                    f"the super-resolution was made for {2**its.num_bits} visual codes and {its.text_size} text ids, "
+                    f"the poet has {config.visual_codes} and {num_text}; the parts do not belong together; use those "
+                    "that were trained together",
                     code="checkpoint_mismatch",
                 )
 
@@ -105,6 +118,8 @@ def save(parts: Parts, folder: str | Path, dtype: torch.dtype) -> None:
         parts.text_encoder.save(place / "language_model")
         _save_tokenizer(parts.video_tokenizer, place / "video_tokenizer", dtype)
         _save_tokenizer(parts.audio_tokenizer, place / "audio_tokenizer", dtype)
+        if parts.super_resolution is not None:
+            parts.super_resolution.save(place / "super_resolution", dtype)
 
 
 def load(path: str | Path | None, device: torch.device | str | None, dtype: torch.dtype | None) -> Parts:
@@ -137,7 +152,14 @@ def load(path: str | Path | None, device: torch.device | str | None, dtype: torc
         audio_tokenizer=audio_tokenizer.load(folder / "audio_tokenizer").to(device).requires_grad_(False),
         vocabulary=Vocabulary(contents.vocabulary),
         settings=contents.settings,
+        super_resolution=_super_resolution(folder / "super_resolution", device),
     )
+
+
+def _super_resolution(folder: Path, device: torch.device) -> SuperResolution | None:
+    if not folder.is_dir():
+        return None
+    return SuperResolution.load(folder).to(device).requires_grad_(False)
 
 
 def read_contents(folder: Path) -> Contents:

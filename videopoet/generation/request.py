@@ -12,6 +12,7 @@ from torch import Tensor
 
 from videopoet.config import BaseConfig
 from videopoet.errors import TaskError
+from videopoet.generation.masked_decoding import MaskedSampling
 from videopoet.generation.sampling import Sampling
 from videopoet.media.types import Audio, Image, Video
 from videopoet.sequence.cameras import CAMERA_MOVES, with_camera
@@ -38,6 +39,8 @@ class Settings(BaseConfig):
     top_k: int | None = None
     top_p: float = 0.95
     guidance_scale: float = 3.0
+    upscaling: MaskedSampling = MaskedSampling()
+    """How super-resolution chooses, where the model has one."""
     tasks: tuple[str, ...] = tuple(TASKS)
     """What the model was trained for."""
 
@@ -59,18 +62,23 @@ _RANGES = {
     "top_k": _Range(int, 1, 2**20, "leave it out to choose among all tokens"),
     "top_p": _Range(float, 1e-6, 1, "1 chooses among all tokens"),
     "guidance_scale": _Range(float, 0, 100, "1 is no guidance"),
+    "upscale": _Range(int, 2, 4, "leave it out for the size that the model makes"),
 }
 _KINDS = {
     "prompt": (str, "text"),
     "negative_prompt": (str, "text"),
     "camera": (str, "the name of a camera move"),
-    "mask": (str, "the name of a region"),
+    "mask": ((str, Path, Image, Video), "the name of a region, a path, an Image or a Video"),
+    "box": ((tuple, list), "four numbers"),
+    "depth": ((str, Path, Image, Video, Tensor), "a path, an Image, a Video or a tensor"),
+    "depth_model": ((str, Path), "a folder or a hub id"),
     "image": ((str, Path, Image), "a path or an Image"),
     "video": ((str, Path, Video), "a path or a Video"),
     "audio": ((str, Path, Audio), "a path or an Audio"),
     "structure": (Tensor, "a tensor"),
     "sound": (bool, "True or False"),
 }
+_OF_DEPTH = ("structure", "depth", "depth_model")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -91,8 +99,18 @@ class Request:
     image: str | Path | Image | None = None
     video: str | Path | Video | None = None
     audio: str | Path | Audio | None = None
-    mask: str | None = None
-    """One of `REGIONS`; without it, `central`."""
+    mask: str | Path | Image | Video | None = None
+    """What is replaced: one of `REGIONS` (which outpainting keeps), or a picture or clip that is white there. It has
+    the shape of the clip or of the result, at any size; transparent counts as white, grey from the middle on. Without
+    a mask and box it is `central`; but outpainting keeps a clip of another shape than the result whole."""
+    box: tuple[float, float, float, float] | None = None
+    """Left, top, right and bottom, as shares of the picture (all up to 1) or in its pixels: inpainting replaces it, of
+    the given clip; outpainting puts the whole clip there, in the result."""
+    depth: str | Path | Image | Video | Tensor | None = None
+    """How near things are in `video`, brighter or larger being nearer: a picture or clip, or numbers, (H, W) or
+    (T, H, W), also as a .npy file."""
+    depth_model: str | Path | None = None
+    """Folder or hub id of a Hugging Face depth model that says so instead."""
     structure: Tensor | None = None
     """Depth and motion as `signals.structure_clip` makes them, (3, T, H, W) in [-1, 1]; in place of `video`."""
     seed: int | None = None
@@ -106,6 +124,8 @@ class Request:
     top_k: int | None = None
     top_p: float | None = None
     guidance_scale: float | None = None
+    upscale: int | None = None
+    """2 or 4: so many times the height and width, by super-resolution."""
     sound: bool = True
     """Make the sound of a clip too, where the task's result is a clip."""
 
@@ -124,10 +144,12 @@ class Request:
                     f"{LONGEST_PROMPT}; shorten it",
                     code="prompt_too_long",
                 )
-        if self.mask is not None and self.mask not in REGIONS:
+        if self.box is not None:
+            _check_box(self.box)
+        if isinstance(self.mask, str) and self.mask not in REGIONS and not Path(self.mask).suffix:
             close = difflib.get_close_matches(self.mask, REGIONS, n=3)
             raise TaskError(
-                f"unknown mask '{self.mask}'; there are {', '.join(close or REGIONS)}; name one of them",
+                f"unknown mask '{self.mask}'; there are {', '.join(close or REGIONS)}; name one of them, or a file",
                 code="mask_unknown",
             )
         if self.camera is not None and self.camera not in CAMERA_MOVES:
@@ -172,7 +194,7 @@ def _check_given(task: Task, request: Request) -> None:
     takes += ["negative_prompt"] if "prompt" in takes else []
     takes += ["camera"] if "prompt" in takes and "video" in task.gives else []
     takes += ["structure"] if any(view.change == "structure" for view in task.given) else []
-    for name in ("prompt", "negative_prompt", "camera", "image", "video", "audio", "mask", "structure"):
+    for name in ("prompt", "negative_prompt", "camera", "image", "video", "audio", "mask", "box", *_OF_DEPTH):
         if getattr(request, name) is not None and name not in takes:
             raise TaskError(
                 f"{task.name} was given {name} ({_shown(getattr(request, name))}) and has no place for it; it takes "
@@ -185,6 +207,19 @@ def _check_given(task: Task, request: Request) -> None:
                 f"{task.name} needs {name}, which is missing; it takes {', '.join(takes)}; give it",
                 code="prompt_required" if name == "prompt" else "input_missing",
             )
+    for group in (("mask", "box"), ("structure", "video"), _OF_DEPTH):
+        found = [name for name in group if getattr(request, name) is not None]
+        if len(found) > 1:
+            raise TaskError(
+                f"{' and '.join(found)} are given, and say the same thing; one is taken; leave the other out",
+                code="input_unexpected",
+            )
+    if request.upscale is not None and not {"video", "image"} & set(task.gives):
+        raise TaskError(
+            f"{task.name} was given upscale ({request.upscale}) and makes {' and '.join(task.gives)}; only clips and "
+            "pictures can be upscaled; leave it out",
+            code="input_unexpected",
+        )
     if request.words is None:
         for name in ("negative_prompt", "guidance_scale"):
             if getattr(request, name) not in (None, 1):
@@ -206,6 +241,24 @@ def _check_given(task: Task, request: Request) -> None:
                 "leave it out",
                 code="input_unexpected",
             )
+
+
+def _check_box(box: tuple[float, ...]) -> None:
+    """Refuse what no picture has room for; whether it fits the given one shows when that is read."""
+    numbers = [side for side in box if isinstance(side, (int, float)) and not isinstance(side, bool)]
+    if len(box) != 4 or len(numbers) != 4 or not all(math.isfinite(side) and side >= 0 for side in numbers):
+        found = "is not four numbers from 0 on"
+    elif box[2] <= box[0] or box[3] <= box[1]:
+        found = "is empty: its right is not beyond its left, or its bottom not beyond its top"
+    elif max(box) > 1 and any(side != int(side) for side in box):
+        found = "has pixels that are not whole numbers"
+    else:
+        return
+    raise TaskError(
+        f"the box {_shown(tuple(box))} {found}; left, top, right and bottom fit, as shares up to 1 such as "
+        "0.25,0.25,0.75,0.75 or in pixels; correct it",
+        code="box_invalid",
+    )
 
 
 def _sizes(task: Task) -> tuple[str, ...]:
