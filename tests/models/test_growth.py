@@ -1,0 +1,59 @@
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from videopoet.models.growth import HEAD_SPREAD, grow
+from videopoet.runtime import generator
+
+
+def grown(tied: bool, family: str = "llama"):
+    """A model of 300 rows, of which text has trained 200, before and after it has grown to 4,300."""
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(
+        family, vocab_size=300, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1,
+        intermediate_size=16, tie_word_embeddings=tied,
+    )  # fmt: skip
+    model = AutoModelForCausalLM.from_config(config)
+    with torch.no_grad():
+        for table in {model.get_input_embeddings().weight, model.get_output_embeddings().weight}:
+            table[:200] = torch.randn(200, 16) @ torch.randn(16, 16) + 3 * torch.randn(16)
+            table[200:] = 1e6
+    old = [module.weight.detach().clone() for module in (model.get_input_embeddings(), model.get_output_embeddings())]
+    grow(model, 4300, 200, generator("grow"))
+    return old, [model.get_input_embeddings().weight.detach(), model.get_output_embeddings().weight.detach()]
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_old_rows_stay_to_the_bit_and_new_ones_differ(tied):
+    for old, new in zip(*grown(tied), strict=True):
+        assert len(new) == 4300
+        assert torch.equal(new[:300], old)
+        assert len(new[300:].unique(dim=0)) == 4000
+
+
+@pytest.mark.parametrize(("tied", "spreads"), [(True, (HEAD_SPREAD, HEAD_SPREAD)), (False, (1.0, HEAD_SPREAD))])
+def test_new_rows_have_the_mean_and_covariance_of_those_that_text_has_trained(tied, spreads):
+    for old, new, spread in zip(*grown(tied), spreads, strict=True):
+        known, drawn = old[:200], new[300:]
+        expected = torch.cov(known.T, correction=0) * spread**2
+        torch.testing.assert_close(drawn.mean(dim=0), known.mean(dim=0), atol=0.2, rtol=0)
+        assert (torch.cov(drawn.T) - expected).norm() < 0.1 * expected.norm()
+
+
+def test_growing_leaves_the_random_state_alone():
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    config = AutoConfig.for_model("llama", vocab_size=20, hidden_size=8, num_hidden_layers=1, num_attention_heads=1)
+    model = AutoModelForCausalLM.from_config(config)
+    torch.manual_seed(7)
+    grow(model, 40, 20, generator("grow"))
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_heads_bias_grows_by_its_mean():
+    config = AutoConfig.for_model("phi", vocab_size=20, hidden_size=8, num_hidden_layers=1, num_attention_heads=1)
+    model = AutoModelForCausalLM.from_config(config)
+    bias = torch.arange(20.0)
+    model.get_output_embeddings().bias.data.copy_(bias)
+    grow(model, 30, 10, generator("grow"))
+    assert torch.equal(model.get_output_embeddings().bias.detach(), torch.cat([bias, torch.full((10,), 4.5)]))
