@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -83,7 +84,7 @@ class Composition:
                 code="task_unsupported",
             )
         self.window = Window(parts, request.height, request.width)
-        self.prompt, self.negative_prompt = self._read(request.words), self._read(request.negative_prompt)
+        self.prompt, self.negative_prompt = self.read(request.words), self.read(request.negative_prompt)
         self.num_steps = 0
         """How many tokens are chosen in all; known from the first rows on."""
 
@@ -130,8 +131,8 @@ class Composition:
         """
         window, request = self.window, self.request
         overlap = window.shown_frames(GOING_ON.given[-1])
-        windows = self._windows(scenes, known is not None, overlap)
-        hears = self._hears()
+        windows = self.windows(scenes, goes_on=known is not None)
+        hears = self.hears
         self.num_steps = len(windows) * (window.num_steps(GOING_ON) + hears * window.num_steps(HEARING))
         self.num_steps += window.num_steps(request.row) - window.num_steps(GOING_ON)
 
@@ -168,9 +169,14 @@ class Composition:
         if held is not None:
             emit(Video(held, window.frame_rate, Audio(soundtrack.end(), window.sample_rate)))
 
-    def _windows(self, scenes: Sequence[Scene], goes_on: bool, overlap: int) -> list[tuple[Scene, int]]:
-        """For each window of a film its scene and how many frames it gives; a scene ends where it was said to end."""
+    def windows(self, scenes: Sequence[Scene], goes_on: bool) -> list[tuple[Scene, int]]:
+        """For each window of a film its scene and how many frames it gives; a scene ends where it was said to end.
+
+        Raises:
+            TaskError: There are several, and the model was not trained to go on, or the first is too short for it.
+        """
         whole, windows = self.window.num_frames, []
+        overlap = self.window.shown_frames(GOING_ON.given[-1])
         for scene in scenes:
             left = scene.num_frames
             while left > 0:
@@ -225,7 +231,7 @@ class Composition:
                 shown = conditions.masked_clip(shown, keep)
             pieces[view.piece] = window.encode(window.filled_up(shown))
         wanted = self._wanted_frames(most, most=most)
-        hears = sound is None and "audio" not in task.gives and self._hears()
+        hears = sound is None and "audio" not in task.gives and self.hears
         self.num_steps = window.num_steps(task) + hears * self._hearing_steps(1)
         made = (yield from self._fill(task, [pieces]))[0]
         clip = Video.from_pixels(window.decode(made["video_out"])[:, :wanted], window.frame_rate)
@@ -275,7 +281,8 @@ class Composition:
         made = yield from self._fill(task, [{"video_in": window.encode(window.filled_up(clip.pixels()))}])
         return self.parts.text_encoder.decode(made[0]["text_out"].tolist())
 
-    def _hears(self) -> bool:
+    @cached_property
+    def hears(self) -> bool:
         """Whether to make the sound of a clip."""
         if self.request.sound and HEARING.name not in self.tasks:
             self.warnings.append("this model was not trained to make sound; the clip is silent")
@@ -318,7 +325,7 @@ class Composition:
             )
         )
 
-    def _read(self, prompt: str | None) -> Tensor | None:
+    def read(self, prompt: str | None) -> Tensor | None:
         """A prompt as ids; words that the model does not know are said."""
         if prompt is None:
             return None

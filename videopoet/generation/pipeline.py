@@ -18,9 +18,12 @@ from videopoet.generation import given, poet_folder, upscaling
 from videopoet.generation.composition import Composition
 from videopoet.generation.decoders.autoregressive import Autoregressive
 from videopoet.generation.filling import MOST_ROWS, go_on_together
+from videopoet.generation.film import Film
 from videopoet.generation.masked_decoding import MaskedSampling
 from videopoet.generation.poet_folder import Parts
 from videopoet.generation.request import Request, Settings
+from videopoet.generation.steps import Steps
+from videopoet.generation.story import Story
 from videopoet.generation.window import Window
 from videopoet.media.files import write
 from videopoet.media.quality import psnr, ssim
@@ -225,7 +228,7 @@ class VideoPoet:
             stack.callback(parts.language_model.train, parts.language_model.training)
             parts.language_model.eval()
             tasks = {request.task for request in requests}
-            steps = _Steps(compositions, " ".join(tasks) if len(tasks) == 1 else "requests", progress, on_step, stack)
+            steps = Steps(compositions, " ".join(tasks) if len(tasks) == 1 else "requests", progress, on_step, stack)
             usual = parts.settings.num_frames
             steps.later = sum(upscaling.num_steps(parts, usual, request.upscale or 2) for request in upscaled)
             for first in range(0, len(compositions), MOST_ROWS):
@@ -247,6 +250,29 @@ class VideoPoet:
                         )
                 results += [self._result(composition, made[number]) for number, composition in enumerate(group)]
         return results
+
+    def film(
+        self,
+        story: Story,
+        *,
+        progress: bool = True,
+        on_step: Callable[[int, int], None] | None = None,
+        **inputs: Any,
+    ) -> Film:
+        """A film of any length, made while it is iterated over or saved, in memory that does not grow with it.
+
+        Args:
+            story: Scenes, or mappings with their fields, such as `{"prompt": "a red ball bounces", "seconds": 4}`.
+            progress: Show a bar, if standard error is a terminal.
+            on_step: As in `generate`.
+            inputs: Fields of `Request`: an `image` to begin with or a `video` to go on from, the seed, the size, how to
+                sample, and whether to make sound.
+
+        Raises:
+            TaskError: The story or another input does not fit, or the model was not trained for it.
+            MediaError: A given file is missing or broken.
+        """
+        return Film(self.parts, self.decoder, story, inputs, progress, on_step)
 
     def _result(self, composition: Composition, media: Media | str) -> Result:
         """What was made, with how."""
@@ -365,39 +391,6 @@ class VideoPoet:
             "device": str(parts.device),
             "dtype": str(parts.language_model.head_weight.dtype).removeprefix("torch."),
         }
-
-
-class _Steps:
-    """Counts the steps of compositions, for a bar and for a listener; the bar appears with the first of them."""
-
-    def __init__(
-        self,
-        compositions: Sequence[Composition],
-        name: str,
-        progress: bool,
-        on_step: Callable[[int, int], None] | None,
-        stack: contextlib.ExitStack,
-    ):
-        self.compositions, self.on_step = compositions, on_step
-        self.num_done = 0
-        self.later = 0
-        """Steps that follow those of the compositions."""
-        self._show: Callable[..., None] | None = None
-        self._begin = lambda total: stack.enter_context(
-            runtime.progress(total, name.replace("_", " "), enabled=progress)
-        )
-
-    def advance(self, num_rows: int) -> None:
-        """One more token in so many rows."""
-        known = [composition.num_steps for composition in self.compositions if composition.num_steps]
-        # Those that have not begun are taken to be like those that have.
-        total = round(sum(known) / len(known) * len(self.compositions)) + self.later
-        if self._show is None:
-            self._show = self._begin(total)
-        self.num_done += num_rows
-        self._show(num_rows)
-        if self.on_step is not None:
-            self.on_step(self.num_done, total)
 
 
 def _drawn_seed() -> int:
