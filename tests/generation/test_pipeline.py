@@ -282,12 +282,6 @@ def test_more_frames_than_are_given_cannot_be_painted(poet, random_clip):
     assert caught.value.code == "range"
 
 
-def test_stylization_of_a_file_says_what_is_missing(poet, random_clip):
-    with pytest.raises(TaskError, match="structure=") as caught:
-        poet.generate("stylization", prompt="a ball", video=random_clip())
-    assert caught.value.code == "structure_missing"
-
-
 @pytest.mark.parametrize(
     "structure",
     [

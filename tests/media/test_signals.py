@@ -9,7 +9,7 @@ def test_flow_and_depth_become_three_channels_in_range():
     clip = structure_clip(depth, flow)
     assert clip.shape == (2, 3, 5, 16, 32)
     assert clip.abs().max() <= 1.0
-    assert torch.allclose(clip[:, 2:], depth * 2 - 1)
+    assert (clip[:, 2:].amax((1, 2, 3, 4)) == 1).all() and (clip[:, 2:].amin((1, 2, 3, 4)) == -1).all()
 
 
 def test_a_motion_looks_the_same_at_every_resolution():

@@ -22,7 +22,18 @@ def generate(
     image: Annotated[Path | None, typer.Option(help="A picture to start from.")] = None,
     video: Annotated[Path | None, typer.Option(help="A clip to go on from, to edit or to hear.")] = None,
     audio: Annotated[Path | None, typer.Option(help="A sound to see or to go on from.")] = None,
-    mask: Annotated[str | None, typer.Option(help="The region to fill or to keep, such as central.")] = None,
+    mask: Annotated[
+        str | None, typer.Option(help="A picture or clip that is white where to paint, or a region such as central.")
+    ] = None,
+    box: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LEFT,TOP,RIGHT,BOTTOM",
+            help="Shares up to 1, or pixels: what inpainting replaces, or where outpainting puts the clip.",
+        ),
+    ] = None,
+    depth: Annotated[Path | None, typer.Option(help="How near things are in --video: a picture, clip or .npy.")] = None,
+    depth_model: Annotated[str | None, typer.Option(help="Folder or hub id of a model that says so instead.")] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", "--output-path", help="The file to write; its extension chooses the format."),
@@ -69,6 +80,9 @@ def generate(
         "video": video,
         "audio": audio,
         "mask": mask,
+        "box": None if box is None else _numbers(box),
+        "depth": depth,
+        "depth_model": depth_model,
         "seconds": seconds,
         "num_frames": num_frames,
         "height": height,
@@ -137,3 +151,14 @@ def _suffixes(task: Any) -> tuple[str, ...]:
     kind = task.gives[0]
     with_clip = writable("video")[:1] if kind == "audio" and "video" in task.takes else ()
     return with_clip + writable(kind)
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    """The numbers of a flag such as 0.25,0.25,0.75,0.75; how many there must be, the request says."""
+    try:
+        return tuple(float(number) for number in text.split(","))
+    except ValueError:
+        raise ConfigError(
+            f"--box is '{text}'; four numbers with commas between them fit, such as 0.25,0.25,0.75,0.75; correct it",
+            code="box_invalid",
+        ) from None

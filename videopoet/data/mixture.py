@@ -17,7 +17,7 @@ from videopoet.data.toybox_picture import stylize
 from videopoet.errors import ConfigError
 from videopoet.media.signals import structure_clip
 from videopoet.sequence import conditions, layout
-from videopoet.sequence.conditions import View
+from videopoet.sequence.conditions import Change, View
 from videopoet.sequence.tasks import Task, find_task
 from videopoet.sequence.vocabulary import Vocabulary
 from videopoet.text_encoders.base import TextEncoder
@@ -124,6 +124,11 @@ class MixtureConfig(BaseConfig):
     """Batches at the start with the early weights; the paper gives images 90% of the first quarter."""
     text_drop: float = Field(default=0.1, ge=0, le=1)
     """Share of batches whose text is left out, so that guidance has an unconditional model."""
+    drawn_masks: float = Field(default=0.5, ge=0, le=1)
+    """Share of painting batches with masks as users draw them, one for each clip; the others have one of MAGVIT's
+    regions. A model that saw only the regions would take a mask's shape for one of them."""
+    depth_drop: float = Field(default=0.3, ge=0, le=1)
+    """Share of stylization batches whose depth is left out: not every clip comes with it."""
     pool_clips: int = Field(default=256, ge=1)
     """Clips that are rendered and tokenized together, and that batches are then drawn from."""
     pool_batches: int = Field(default=32, ge=1)
@@ -239,16 +244,25 @@ class TaskBatches:
         clips = self.toybox.render(scenes, device=self.device, audio=False, truth=view.change == "structure")
         if view.change == "structure":
             assert clips.depth is not None and clips.flow is not None
-            pixels = structure_clip(clips.depth, clips.flow)
+            has_depth = float(torch.rand((), generator=generator)) >= self.config.depth_drop
+            pixels = structure_clip(clips.depth if has_depth else None, clips.flow)
         elif view.change is None:
             assert style is not None
             pixels = stylize(clips.video, style)
         else:
-            region = conditions.random_region(generator)
-            keep = conditions.keep_mask(region, view.change, *clips.video.shape[2:])
-            pixels = conditions.masked_clip(clips.video, keep.to(clips.video.device))
+            pixels = self._masked(clips.video, view.change, generator)
         with runtime.autocast(self.device):
             return view.of(self.video_tokenizer.encode(pixels))
+
+    def _masked(self, video: Tensor, change: Change, generator: torch.Generator) -> Tensor:
+        """Clips, (B, 3, T, H, W), of which a region or what a drawn mask leaves can be seen."""
+        shape = video.shape[2:]
+        if float(torch.rand((), generator=generator)) < self.config.drawn_masks:
+            keeps = [conditions.random_mask(generator, change, *shape) for _ in video]
+        else:
+            keeps = [conditions.keep_mask(conditions.random_region(generator), change, *shape)] * len(video)
+        pairs = zip(video, keeps, strict=True)
+        return torch.stack([conditions.masked_clip(clip, keep.to(video.device)) for clip, keep in pairs])
 
 
 def _named_views(task: Task) -> list[tuple[View, str]]:

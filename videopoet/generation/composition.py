@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,14 +22,13 @@ from videopoet import runtime
 from videopoet.errors import TaskError
 from videopoet.generation import given
 from videopoet.generation.filling import Fill, Pieces
+from videopoet.generation.painting import canvas
 from videopoet.generation.poet_folder import Parts
 from videopoet.generation.request import Request
 from videopoet.generation.soundtrack import Soundtrack
 from videopoet.generation.window import Window
 from videopoet.media.resample import resample_audio
 from videopoet.media.types import Audio, Image, Media, Video
-from videopoet.sequence import conditions
-from videopoet.sequence.conditions import REGIONS
 from videopoet.sequence.tasks import TASKS, Task
 
 GOING_ON, HEARING = TASKS["video_continuation"], TASKS["video_to_audio"]
@@ -76,6 +75,8 @@ class Composition:
     def __init__(self, parts: Parts, request: Request, seed: int):
         self.parts, self.request, self.seed = parts, request, seed
         self.warnings: list[str] = []
+        self.facts: dict[str, Any] = {}
+        """What the metadata says beyond the request: of painting, what was kept."""
         self.tasks = parts.settings.tasks
         if request.task not in self.tasks:
             raise TaskError(
@@ -200,7 +201,7 @@ class Composition:
     def _edited_clip(self) -> Making[Video]:
         """A clip of one window at most, of the length of what is given, and with its sound where it has one."""
         task, request, window = self.request.row, self.request, self.window
-        pieces, sound, most = {}, None, window.num_frames
+        pieces, sound, painted, most = {}, None, None, window.num_frames
         for view in task.given:
             if view.modality == "text":
                 continue
@@ -216,25 +217,23 @@ class Composition:
                 pieces[view.piece] = window.encode_audio(samples)
                 continue
             if view.change == "structure":
-                shown = given.structure(request.structure, window)
+                shown, sound = given.structure(request, window, self.warnings)
                 most = shown.shape[1]
             elif view.name == "image":
                 assert request.image is not None
                 pieces[view.piece] = window.encode(given.picture(request.image, window))
                 continue
             else:
-                assert request.video is not None and view.change is not None
-                clip = given.first_window(given.clip(request.video, window), window, self.warnings)
-                sound, most = clip.audio, clip.num_frames
-                shown = clip.pixels()
-                keep = conditions.keep_mask(REGIONS[request.mask or "central"], view.change, *shown.shape[1:])
-                shown = conditions.masked_clip(shown, keep)
+                painted = canvas(request, window, self.warnings)
+                sound, most, shown = painted.sound, painted.frames.shape[1], painted.shown()
+                self.facts |= painted.facts
             pieces[view.piece] = window.encode(window.filled_up(shown))
         wanted = self._wanted_frames(most, most=most)
         hears = sound is None and "audio" not in task.gives and self.hears
         self.num_steps = window.num_steps(task) + hears * self._hearing_steps(1)
         made = (yield from self._fill(task, [pieces]))[0]
-        clip = Video.from_pixels(window.decode(made["video_out"])[:, :wanted], window.frame_rate)
+        pixels = window.decode(made["video_out"])[:, :wanted]
+        clip = Video.from_pixels(painted.painted(pixels) if painted else pixels, window.frame_rate)
         if "audio_out" in made:
             sound = Audio(window.decode_audio(made["audio_out"]), window.sample_rate)
         elif hears:

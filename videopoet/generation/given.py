@@ -5,6 +5,7 @@ A warning says what a task leaves out of it.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import torch
@@ -12,13 +13,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from videopoet.errors import MediaError, TaskError
+from videopoet.generation.request import Request
 from videopoet.generation.window import Window
-from videopoet.media.files import Limits, read_audio, read_image, read_video
+from videopoet.media.files import Limits, probe, read_audio, read_image, read_video
 from videopoet.media.resample import resample_audio, resample_frames, resize_and_crop
+from videopoet.media.signals import LEAST_FLOW_SIDE, estimated_depth, optical_flow, structure_clip
 from videopoet.media.types import Audio, Image, Video
 
 LIMITS = Limits(seconds=60.0)
 """What a given file may cost; its length also bounds the work."""
+SAME_SHAPE = 0.02
+"""How much two shapes, width over height, may differ and still count as one."""
 SILENT = 1e-4
 """Samples that are all nearer to 0 than this are no sound."""
 
@@ -30,14 +35,24 @@ def picture(given: str | Path | Image, window: Window) -> Tensor:
     return Image(resize_and_crop(given.frame, window.height, window.width)).pixels()[:, None]
 
 
-def clip(given: str | Path | Video, window: Window) -> Video:
-    """A clip of the window's size and frame rate, as long as it is."""
+def clip(
+    given: str | Path | Video,
+    window: Window,
+    *,
+    height: int | None = None,
+    width: int | None = None,
+    max_frames: int | None = None,
+) -> Video:
+    """A clip at the window's frame rate and size, or that given, as long as it is or as `max_frames` says."""
+    height, width = height or window.height, width or window.width
     if isinstance(given, Video):
         given = resample_frames(given, window.frame_rate)
         # One by one: all of them as floats would need four times the memory of the clip.
-        frames = [resize_and_crop(frame, window.height, window.width) for frame in given.frames.unbind(1)]
+        frames = [resize_and_crop(frame, height, width) for frame in given.frames[:, :max_frames].unbind(1)]
         return Video(torch.stack(frames, dim=1), given.frame_rate, given.audio)
-    return read_video(given, height=window.height, width=window.width, frame_rate=window.frame_rate, limits=LIMITS)
+    return read_video(
+        given, height=height, width=width, frame_rate=window.frame_rate, max_frames=max_frames, limits=LIMITS
+    )
 
 
 def untouched_clip(given: str | Path | Video) -> Video:
@@ -45,14 +60,37 @@ def untouched_clip(given: str | Path | Video) -> Video:
     return given if isinstance(given, Video) else read_video(given, limits=LIMITS)
 
 
-def first_window(given: Video, window: Window, warnings: list[str]) -> Video:
-    """What of a clip fits into one window."""
-    if given.num_frames > window.num_frames:
-        warnings.append(
-            f"the clip has {given.num_frames} frames at {given.frame_rate:g} a second; this task takes the first "
-            f"{window.num_frames}"
+def size_of(given: str | Path | Video) -> tuple[int, int]:
+    """Height and width of a clip, upright and in square pixels."""
+    if isinstance(given, Video):
+        return given.height, given.width
+    facts = probe(given, limits=LIMITS)
+    if facts.height is None or facts.width is None:
+        raise MediaError(
+            f"{Path(given).name}: it holds sound only; a track of video is needed; use another file",
+            code="no_video_stream",
         )
-    return Video(given.frames[:, : window.num_frames], given.frame_rate, given.audio)
+    return facts.height, facts.width
+
+
+def first_window(
+    given: str | Path | Video,
+    window: Window,
+    warnings: list[str],
+    *,
+    height: int | None = None,
+    width: int | None = None,
+) -> Video:
+    """What of a clip fits into one window, at the window's size or that given."""
+    is_file = not isinstance(given, Video)
+    made = clip(given, window, height=height, width=width, max_frames=window.num_frames + 1 if is_file else None)
+    if made.num_frames > window.num_frames:
+        length = window.num_frames if is_file else made.num_frames
+        warnings.append(
+            f"the clip has {'more than ' if is_file else ''}{length} frames at {made.frame_rate:g} a second; this task "
+            f"takes the first {window.num_frames}"
+        )
+    return Video(made.frames[:, : window.num_frames], made.frame_rate, made.audio)
 
 
 def end_of(given: Video, num_frames: int) -> Tensor:
@@ -102,18 +140,151 @@ def beginning_of(given: Audio, window: Window, num_samples: int) -> Tensor:
     return samples[:, :num_samples]
 
 
-def structure(given: Tensor | None, window: Window) -> Tensor:
-    """Depth and motion of at most one window, (3, T, H, W) in [-1, 1].
+def structure(request: Request, window: Window, warnings: list[str]) -> tuple[Tensor, Audio | None]:
+    """Depth and motion of at most one window, (3, T, H, W) in [-1, 1], and the sound of the clip they are of.
+
+    They are given, or measured: the motion always, the depth where a file or a model says it.
 
     Raises:
-        TaskError: It is missing, or of another shape, range or dtype.
+        TaskError: What is given as structure is of another shape, range or dtype.
+        MediaError: A file is missing or broken, or OpenCV is not installed.
+        CheckpointError: The depth model cannot be read.
     """
-    if given is None:
-        raise TaskError(
-            "stylization needs the depth and motion of the clip, which its file does not hold; measure them, join them "
-            "by `videopoet.media.signals.structure_clip` and give them as structure=",
-            code="structure_missing",
+    if request.structure is not None:
+        return _given_structure(request.structure, window), None
+    assert request.video is not None
+    enlarged = max(1, math.ceil(LEAST_FLOW_SIDE / min(window.height, window.width)))
+    seen = first_window(request.video, window, warnings, height=enlarged * window.height, width=enlarged * window.width)
+    flow = optical_flow(seen.frames, window.height, window.width)
+    depth = None
+    if request.depth is not None:
+        depth = _depth(request.depth, request.video, seen.num_frames, window)
+    elif request.depth_model is not None:
+        depth = estimated_depth(seen.frames, request.depth_model, window.parts.device)
+        depth = resize_and_crop(depth, window.height, window.width)
+    else:
+        warnings.append(
+            "the depth of the clip is not known, and its motion alone is kept; name a depth model with --depth-model, "
+            "such as the folder of a downloaded Depth Anything, or give the depth as a file with --depth"
         )
+    return structure_clip(depth[None] if depth is not None else None, flow[None])[0], seen.audio
+
+
+def mask_frames(given: str | Path | Image | Video, num_frames: int, window: Window) -> tuple[Tensor, str]:
+    """A picture or a clip that marks pixels, uint8 (3, 1 or num_frames, H, W) at its own size; and which it is.
+
+    Raises:
+        MediaError: The file is missing or broken.
+        TaskError: The clip is shorter.
+    """
+    return _over_time("mask", given, num_frames, window)
+
+
+def check_shape(name: str, size: tuple[int, int], clip_size: tuple[int, int], window: Window) -> None:
+    """Refuse what is neither of the shape of the clip that it belongs to nor of the result's; sizes may differ.
+
+    Raises:
+        TaskError: It is of neither shape.
+    """
+    if not same_shape(size, clip_size) and not same_shape(size, (window.height, window.width)):
+        raise TaskError(
+            f"the {name} is {size[1]}x{size[0]} pixels and the clip {clip_size[1]}x{clip_size[0]}; it must have the "
+            f"shape of the clip, or that of the result, {window.width}x{window.height}, at any size; export it again",
+            code=f"{name}_shape",
+        )
+
+
+def same_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether one (height, width) scales to the other, give or take a pixel or a fiftieth."""
+    return abs(size[1] / size[0] * other[0] - other[1]) <= max(1.0, SAME_SHAPE * other[1])
+
+
+def _over_time(name: str, given: str | Path | Image | Video, num_frames: int, window: Window) -> tuple[Tensor, str]:
+    """A picture, (3, 1, H, W), or the frames of a clip that stand beside those of another, (3, num_frames, H, W)."""
+    if isinstance(given, (str, Path)):
+        kind = probe(given, limits=LIMITS).kind
+        if kind == "image":
+            given = read_image(given, limits=LIMITS)
+        else:
+            given = read_video(given, frame_rate=window.frame_rate, max_frames=num_frames, limits=LIMITS)
+    if isinstance(given, Image):
+        return given.frame[:, None], "picture"
+    frames = resample_frames(given, window.frame_rate).frames[:, :num_frames]
+    # Programs disagree by a frame about where a clip ends.
+    if frames.shape[1] == num_frames - 1:
+        frames = torch.cat([frames, frames[:, -1:]], dim=1)
+    if frames.shape[1] < num_frames:
+        raise TaskError(
+            f"the {name} has {frames.shape[1]} frames at {window.frame_rate:g} a second and the clip {num_frames}; it "
+            "must last as long as the clip, or be a still picture; give a longer one",
+            code=f"{name}_too_short",
+        )
+    return frames, "clip"
+
+
+def _depth(
+    given: str | Path | Image | Video | Tensor, video: str | Path | Video, num_frames: int, window: Window
+) -> Tensor:
+    """Given depth in the window, (1, T, H, W), larger where nearer.
+
+    Raises:
+        TaskError: It is of another shape than the clip, too short, or not of finite numbers.
+        MediaError: The file is missing or broken.
+    """
+    if isinstance(given, (str, Path)) and Path(given).suffix.lower() == ".npy":
+        given = _array(Path(given))
+    if isinstance(given, Tensor):
+        maps = _checked_maps(given, num_frames)
+    else:
+        frames, _ = _over_time("depth", given, num_frames, window)
+        maps = frames.float().mean(0)  # (T, H, W)
+    check_shape("depth", (maps.shape[1], maps.shape[2]), size_of(video), window)
+    return resize_and_crop(maps, window.height, window.width)[None].expand(1, num_frames, -1, -1)
+
+
+def _checked_maps(given: Tensor, num_frames: int) -> Tensor:
+    """Depth as an array: one map, or one for each frame that is used, (1 or num_frames, H, W)."""
+    maps = given if given.ndim == 3 else given[None]
+    if maps.ndim != 3 or not maps.numel() or 1 < maps.shape[0] < num_frames:
+        raise TaskError(
+            f"depth has shape {tuple(given.shape)}; (H, W), or (T, H, W) with the {num_frames} frames of the clip that "
+            "are used, fits; cut or export it again",
+            code="control_invalid",
+        )
+    maps = maps[:num_frames].float().cpu()
+    if not maps.isfinite().all():
+        raise TaskError(
+            "depth holds values that are not finite; numbers that grow as things come nearer fit; fill the holes",
+            code="control_invalid",
+        )
+    return maps
+
+
+def _array(path: Path) -> Tensor:
+    """The numbers in a .npy file.
+
+    Raises:
+        MediaError: It is missing, broken, too large, or holds something else.
+    """
+    import numpy
+
+    try:
+        array = numpy.load(path, mmap_mode="r")  # reads the header alone, and no objects
+        if array.nbytes > LIMITS.output_bytes or array.dtype.kind not in "fiu":
+            raise ValueError
+        return torch.from_numpy(numpy.array(array, dtype=numpy.float32))
+    except (OSError, ValueError, EOFError) as error:
+        missing = isinstance(error, FileNotFoundError)
+        found = "there is no such file" if missing else "it is no array of numbers, or too large a one"
+        raise MediaError(
+            f"{path.name}: {found}; depth as .npy holds numbers that grow as things come nearer, (H, W) or (T, H, W); "
+            f"{'check the path' if missing else 'export it again'}",
+            code="media_missing" if missing else "media_corrupt",
+        ) from None
+
+
+def _given_structure(given: Tensor, window: Window) -> Tensor:
+    """Depth and motion that are given, checked."""
     height, width, most = window.height, window.width, window.num_frames
     if given.ndim != 4 or given.shape[::2] != (3, height) or given.shape[3] != width or not 1 <= given.shape[1] <= most:
         raise TaskError(

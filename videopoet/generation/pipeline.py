@@ -285,8 +285,8 @@ class VideoPoet:
             "negative_prompt": request.negative_prompt,
             "camera": request.camera,
             "seed": composition.seed,
-            "mask": request.mask,
             "upscale": request.upscale,
+            **composition.facts,
             **asdict(request.sampling),
         }
         metadata = {key: value for key, value in metadata.items() if value is not None}

@@ -49,9 +49,10 @@ class View:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The user inputs that make this view; a mask is never required."""
+        """The user inputs that make this view; only the first is ever required."""
         name = "prompt" if self.modality == "text" else self.name
-        return (name, "mask") if self.change in ("keep_region", "hide_region") else (name,)
+        more = {"keep_region": ("mask", "box"), "hide_region": ("mask", "box"), "structure": ("depth", "depth_model")}
+        return name, *more.get(self.change or "", ())
 
     @property
     def piece(self) -> str:
@@ -118,6 +119,37 @@ def keep_mask(region: Region, change: Change, num_frames: int, height: int, widt
     in_rows = (rows >= region.top) & (rows < region.bottom)
     in_columns = (columns >= region.left) & (columns < region.right)
     inside = in_rows[:, None] & in_columns[:, None, :]  # (T, H, W)
+    return inside if change == "keep_region" else ~inside
+
+
+def random_mask(generator: Generator, change: Change, num_frames: int, height: int, width: int) -> Tensor:
+    """Which pixels stay visible when a user draws what to replace, bool (T, H, W): what `keep_mask` gives of a region.
+
+    Outpainting keeps one box, of a quarter to nine tenths of each side; inpainting hides one to three boxes and
+    ellipses of a tenth to seven tenths. Half of them stand still, the others go straight from one place to another.
+    """
+    import torch
+
+    def draw(*shape: int) -> Tensor:
+        return torch.rand(*shape, generator=generator)
+
+    rows = (torch.arange(height) + 0.5) / height
+    columns = (torch.arange(width) + 0.5) / width
+    least, most = (0.25, 0.9) if change == "keep_region" else (0.1, 0.7)
+    count = 1 if change == "keep_region" else int(torch.randint(1, 4, (), generator=generator))
+    inside = torch.zeros(num_frames, height, width, dtype=torch.bool)
+    for _ in range(count):
+        half = (least + (most - least) * draw(2)) / 2
+        ends = half + (1 - 2 * half) * draw(2, 2)  # centres at the beginning and at the end, as (row, column)
+        moves, is_ellipse = (draw(2) < 0.5).tolist()
+        step = torch.linspace(0, 1, num_frames)[:, None] * moves
+        centres = ends[0] + (ends[1] - ends[0]) * step  # (T, 2)
+        down = ((rows - centres[:, :1]) / half[0])[:, :, None]  # (T, H, 1)
+        across = ((columns - centres[:, 1:]) / half[1])[:, None]  # (T, 1, W)
+        if is_ellipse and change == "hide_region":
+            inside |= down**2 + across**2 < 1
+        else:
+            inside |= (down.abs() < 1) & (across.abs() < 1)
     return inside if change == "keep_region" else ~inside
 
 
