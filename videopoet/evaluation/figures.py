@@ -17,7 +17,7 @@ import numpy as np
 from videopoet import registry
 from videopoet.errors import DataError
 from videopoet.evaluation.cases import Case, Take
-from videopoet.evaluation.metrics.base import Figure, Metric, OverAll, PerPrompt, Score
+from videopoet.evaluation.metrics.base import Figure, Metric, OverAll, PerPrompt, Score, Weighty
 from videopoet.evaluation.statistics import Floats, Interval, bootstrap, bootstrap_ratio, median, ratio
 
 SHIFTS = 3
@@ -154,7 +154,7 @@ def metrics_of(suite: str, extra: Iterable[tuple[str, Metric]] = ()) -> list[tup
     found = [
         (name, kind())
         for name in registry.names("evaluation.metrics")
-        if not getattr(kind := registry.component("evaluation.metrics", name), "needs_weights", False)
+        if not issubclass(kind := registry.component("evaluation.metrics", name), Weighty)
     ]
     chosen = [(name, metric) for name, metric in (*found, *extra) if suite in metric.suites]
     return sorted(chosen, key=lambda pair: (int(pair[1].number.strip("MP").rstrip("abcdefgh") or 0), pair[0]))

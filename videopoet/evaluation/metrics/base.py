@@ -11,6 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from videopoet.evaluation.cases import Case, Take
@@ -86,3 +87,18 @@ class Distance(OverAll):
     @abstractmethod
     def collect(self, case: Case, take: Take) -> Floats | None:
         """Features, (D,), of one answer."""
+
+
+class Weighty(OverAll):
+    """A published metric: it is computed by its published protocol with its own network, or not at all.
+
+    Its name stands for the network as much as for the formula, so that there is no substitute for the weights.
+    """
+
+    number = "P"
+    what_to_get: ClassVar[str]
+    """What the weights are, and where they were published."""
+
+    def __init__(self, weights: Path):
+        """Take weights whose hash has been checked: a file, or a folder."""
+        self.weights = weights

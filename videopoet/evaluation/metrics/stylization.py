@@ -39,10 +39,24 @@ class Stylization(PerPrompt):
         if pixels.shape != wanted.shape:
             return {"structure": 0.0, "style": False, "both": 0.0}
         subjects = F.max_pool2d(case.truth.masks.any(dim=0).float()[:, None], 5, stride=1, padding=2)[:, 0] > 0
+        style = has_style(pixels, case.style, case.truth.plain.pixels())
+        if case.style == "hatched":
+            pixels, wanted = unhatched(pixels), unhatched(wanted)
         found, true = edges(pixels), edges(wanted)
         structure = 0.5 * edge_f1(found, true) + 0.5 * edge_f1(found & subjects, true & subjects)
-        style = has_style(pixels, case.style, case.truth.plain.pixels())
         return {"structure": structure, "style": style, "both": structure * style}
+
+
+def unhatched(pixels: Tensor) -> Tensor:
+    """The greys that hatching stands for: its lines are the same in every picture, and no structure of it."""
+    step = round(hatching_step(*pixels.shape[2:]))
+    frames = F.pad(pixels.transpose(0, 1), (step // 2, (step - 1) // 2) * 2, mode="replicate")
+    return F.avg_pool2d(frames, step, stride=1).transpose(0, 1)
+
+
+def hatching_step(height: int, width: int) -> float:
+    """Pixels from line to line."""
+    return max(min(height, width) / 16, 3.0)
 
 
 def edges(pixels: Tensor) -> Tensor:
@@ -73,7 +87,9 @@ def has_style(pixels: Tensor, style: str, plain: Tensor) -> bool:
         "outline": lambda video: is_grey(video) and not is_hatched(video) and float((video > 0.5).float().mean()) > 0.5,
         "hatched": lambda video: is_grey(video) and is_hatched(video),
         # Any picture is some picture's negative: it is told by being nearer to the negative of what was given.
-        "negative": lambda video: (video + plain).square().mean() < (video - plain).square().mean(),
+        "negative": lambda video: (
+            is_grey(video) == is_grey(plain) and (video + plain).square().mean() < (video - plain).square().mean()
+        ),
     }[style]
     return bool(test(pixels))
 
@@ -110,7 +126,7 @@ def is_pixelated(pixels: Tensor) -> bool:
 def is_hatched(pixels: Tensor) -> bool:
     """Whether diagonal lines of the hatching's distance stand out of what else is in the picture."""
     height, width = pixels.shape[2:]
-    step = max(min(height, width) / 16, 3.0)
+    step = hatching_step(height, width)
     spectrum = torch.fft.fft2(pixels.mean(dim=0) - pixels.mean()).abs().square().mean(dim=0)
     row, column = round(height / step), round(width / step)
     around = spectrum[1 : height // 2, 1 : width // 2].mean()

@@ -1,0 +1,66 @@
+"""How good a model is: `evaluate`, by the oracle, and `compare`, by people."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from videopoet.cli.base import AsJson, Device, app, check_folder, print_json
+from videopoet.errors import ConfigError
+
+
+@app.command()
+def evaluate(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the report.")],
+    model: Annotated[str | None, typer.Argument(metavar="MODEL", help="A model; else the one that ships.")] = None,
+    tasks: Annotated[
+        str | None, typer.Option(metavar="NAME,NAME", help="Only these tasks, or `tokenizer`; without it, all.")
+    ] = None,
+    count: Annotated[int, typer.Option(min=2, help="Prompts of each task.")] = 50,
+    split: Annotated[
+        str, typer.Option(help="in: combinations that training has; comb: those that it never has.")
+    ] = "in",
+    seed: Annotated[int, typer.Option(min=0, help="Of the first prompt; the next follow.")] = 0,
+    per_prompt: Annotated[int, typer.Option(min=1, help="Answers to each prompt.")] = 1,
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option("--metric", metavar="NAME=WEIGHTS@SHA256", help="A metric that needs weights; repeatable."),
+    ] = None,
+    device: Device = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a model on every task: figures with intervals, ceilings, chance and baselines, as JSON and as a page.
+
+    Answers are kept in the folder, and the same command goes on where it was interrupted.
+    """
+    check_folder(output)
+    names = None if tasks is None else [name.strip().replace("-", "_") for name in tasks.split(",")]
+
+    from videopoet import VideoPoet
+    from videopoet.evaluation import evaluate as evaluation
+    from videopoet.evaluation import plugins, report_page, suites
+
+    if split not in suites.SPLITS:
+        raise ConfigError(
+            f"unknown split '{split}'; there are {', '.join(suites.SPLITS)}; choose one of them", code="split_unknown"
+        )
+    if names is not None:
+        suites.suites_of(names)
+    extra = [plugins.load(argument) for argument in metrics or []]
+    report = evaluation.evaluate(
+        VideoPoet.from_pretrained(model, device=device),
+        output,
+        tasks=names,
+        count=count,
+        split=split,
+        seed=seed,
+        per_prompt=per_prompt,
+        metrics=extra,
+    )
+    if as_json:
+        print_json({"report": str(output / evaluation.REPORT), **report})
+        return
+    print("\n".join(report_page.lines(report)))
+    print(f"\n{output / evaluation.PAGE}")
