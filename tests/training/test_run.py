@@ -1,8 +1,19 @@
 import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from videopoet import checkpoint, presets
-from videopoet.errors import ConfigError
+from videopoet.config import override
+from videopoet.data import toybox
+from videopoet.errors import CheckpointError, ConfigError
+from videopoet.generation import poet_folder
+from videopoet.generation.convert import convert
+from videopoet.sequence.tasks import TASKS
+from videopoet.text_encoders.own_tokens import OwnTokens
+from videopoet.tokenizers.magvit_v2 import MagvitV2
+from videopoet.tokenizers.soundstream import SoundStream
 from videopoet.training import run
+from videopoet.training.adaptation import LoraConfig
 
 
 def test_a_run_of_an_older_version_resumes_with_defaults_for_what_its_config_lacks(tmp_path):
@@ -21,3 +32,85 @@ def test_a_run_of_another_config_is_not_resumed(tmp_path, changed):
     checkpoint.write_json(tmp_path / "config.json", config.to_dict() | changed)
     with pytest.raises(ConfigError, match="another config"):
         run._keep_config(tmp_path, config, resume=True)
+
+
+@pytest.mark.parametrize("lora", [None, {"rank": 2}])
+def test_a_converted_model_is_trained_as_it_is(tmp_path, lora):
+    if lora:
+        pytest.importorskip("peft")
+    torch.manual_seed(0)
+    backbone = AutoModelForCausalLM.from_config(
+        AutoConfig.for_model("gpt2", vocab_size=200, n_embd=32, n_layer=1, n_head=2, n_positions=512)
+    )
+    backbone.save_pretrained(tmp_path / "text")
+    OwnTokens.from_words(toybox.words()).save(tmp_path / "text")
+    config = presets.tiny()
+    MagvitV2(config.video_tokenizer.model).save(tmp_path / "video")
+    SoundStream(config.audio_tokenizer.model).save(tmp_path / "audio")
+    convert(
+        tmp_path / "text",
+        tmp_path / "poet",
+        video_tokenizer=tmp_path / "video",
+        audio_tokenizer=tmp_path / "audio",
+    )
+    settings = ["num_steps=2", "checkpoint_every=1", "validate_every=2", "log_every=1"]
+    assignments = [
+        f"init_from={tmp_path / 'poet'}",
+        "validation_clips=2",
+        "language_model.mixture.shares=[{task: text_to_video, batch_size: 2, weight: 1}]",
+        "language_model.mixture.pool_clips=4",
+        "language_model.validation_tasks=[text_to_video]",
+        "language_model.sample_prompts=[]",
+        *(f"language_model.training.{setting}" for setting in settings),
+    ]
+    config = override(config, assignments)
+    config = config.model_copy(
+        update={"language_model": config.language_model.model_copy(update={"lora": lora and LoraConfig(**lora)})}
+    )
+    folder = run.train(config, tmp_path / "run", stages=("language_model",), device=torch.device("cpu"))
+    before = poet_folder.load(tmp_path / "poet", "cpu", torch.float32)
+    after = poet_folder.load(folder, "cpu", torch.float32)
+    assert after.language_model.backbone.config.model_type == "gpt2"
+    assert after.vocabulary == before.vocabulary
+    assert after.settings.tasks == tuple(TASKS)
+    assert not torch.equal(after.language_model.head_weight, before.language_model.head_weight)
+    assert len(run.last_figures(tmp_path / "run")) == 1
+
+
+def test_a_task_whose_row_is_too_long_is_found_before_training(tmp_path):
+    config = override(
+        presets.tiny(),
+        [
+            "language_model.model.longest=64",
+            "validation_clips=2",
+            "language_model.validation_tasks=[text_to_image]",
+        ],
+    )
+    for stage, kind in (("video_tokenizer", MagvitV2), ("audio_tokenizer", SoundStream)):
+        kind(getattr(config, stage).model).save(tmp_path / stage / "final")
+    with pytest.raises(ConfigError, match="this language model has 64") as caught:
+        run.train(config, tmp_path, stages=("language_model",), device=torch.device("cpu"))
+    assert caught.value.code == "row_too_long"
+    assert not (tmp_path / "language_model").exists()
+
+
+def test_a_run_without_super_resolution_can_be_given_one(tmp_path):
+    config = presets.preset("tiny")
+    assert config.super_resolution is not None
+    checkpoint.write_json(tmp_path / "config.json", config.model_copy(update={"super_resolution": None}).to_dict())
+    run._keep_config(tmp_path, config, resume=True)
+    assert run.RunConfig.from_dict(checkpoint.read_json(tmp_path / "config.json")) == config
+    with pytest.raises(ConfigError, match="another config"):
+        run._keep_config(tmp_path, config.model_copy(update={"super_resolution": None}), resume=True)
+
+
+def test_super_resolution_is_not_trained_by_a_config_that_has_none(tmp_path):
+    config = presets.preset("tiny").model_copy(update={"super_resolution": None})
+    with pytest.raises(ConfigError, match="the config has none"):
+        run.train(config, tmp_path / "run", stages=("super_resolution",))
+    assert not (tmp_path / "run").exists()
+
+
+def test_super_resolution_needs_a_finished_poet(tmp_path):
+    with pytest.raises(CheckpointError, match="no finished poet"):
+        run.train(presets.preset("tiny"), tmp_path / "run", stages=("super_resolution",))

@@ -16,15 +16,13 @@ from videopoet.generation import poet_folder
 from videopoet.generation.poet_folder import CONTENTS, Parts
 from videopoet.generation.request import Settings
 from videopoet.models import probe
-from videopoet.models.language_model import LanguageModel
+from videopoet.models.language_model import AUDIO_FRAMES, LanguageModel
 from videopoet.runtime import generator
 from videopoet.sequence import vocabulary as vocabularies
 from videopoet.sequence.vocabulary import Vocabulary
 from videopoet.text_encoders.own_tokens import OwnTokens
 from videopoet.tokenizers.base import AudioTokenizer, Tokenizer, VideoTokenizer
 
-AUDIO_FRAMES = 512
-"""The most frames of sound in a row, about ten seconds."""
 _FILES = ["*.json", "*.safetensors", "*.model", "*.txt"]
 _OTHER_FORMATS = ["original/*", "consolidated*", "onnx/*"]
 

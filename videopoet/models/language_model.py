@@ -24,6 +24,9 @@ from videopoet.models.token_embedding import TokenEmbedding
 MOST_LOGITS = 2**25
 """Logits that a loss holds at once; beyond it they are recomputed chunk by chunk in the backward pass."""
 
+AUDIO_FRAMES = 512
+"""The most frames of sound in a row, about ten seconds."""
+
 
 class Config(BaseConfig):
     """A language model from scratch: a stock architecture with QK-norm. VideoPoet names only parameter counts."""

@@ -184,7 +184,7 @@ def train(
 
 
 class MeanWeights:
-    """A running mean of a module's parameters, and of its buffers their present value.
+    """A running mean of a module's trainable parameters; of all else, the present value.
 
     Its decay grows from zero as (1 + step) / (10 + step) up to the set one, so that early means are not stale.
     """
@@ -192,7 +192,7 @@ class MeanWeights:
     def __init__(self, module: nn.Module, decay: float):
         self.module = module
         self.decay = decay
-        self.tensors = {name: tensor.detach().clone() for name, tensor in module.named_parameters()}
+        self.tensors = {name: p.detach().clone() for name, p in module.named_parameters() if p.requires_grad}
 
     @torch.no_grad()
     def update(self, step: int) -> None:
@@ -203,7 +203,8 @@ class MeanWeights:
     @torch.no_grad()
     def copy_into_model(self) -> None:
         for name, parameter in self.module.named_parameters():
-            parameter.copy_(self.tensors[name])
+            if name in self.tensors:
+                parameter.copy_(self.tensors[name])
 
     def in_place(self) -> _Swapped:
         """A context in which the module holds the mean weights."""
@@ -216,13 +217,15 @@ class _Swapped:
 
     @torch.no_grad()
     def __enter__(self) -> None:
-        self.live = {name: parameter.detach().clone() for name, parameter in self.mean.module.named_parameters()}
+        parameters = dict(self.mean.module.named_parameters())
+        self.live = {name: parameters[name].detach().clone() for name in self.mean.tensors}
         self.mean.copy_into_model()
 
     @torch.no_grad()
     def __exit__(self, *_: object) -> None:
         for name, parameter in self.mean.module.named_parameters():
-            parameter.copy_(self.live[name])
+            if name in self.live:
+                parameter.copy_(self.live[name])
 
 
 def _freeze(module: nn.Module, prefixes: tuple[str, ...]) -> None:
@@ -292,7 +295,8 @@ def _restore(
             tensors = checkpoint.load_tensors(source / "adversary.safetensors")
             checkpoint.load_weights(objective.adversary, tensors, source)
         for name, tensor in checkpoint.load_tensors(source / "mean.safetensors").items():
-            mean.tensors[name].copy_(tensor)
+            if name in mean.tensors:
+                mean.tensors[name].copy_(tensor)
         optimizers.load_state_tensors(all_optimizers, checkpoint.load_tensors(source / "optimizer.safetensors"))
         return state["step"]
     if skipped:

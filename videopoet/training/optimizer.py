@@ -75,14 +75,21 @@ def build(module: nn.Module, config: Config) -> list[torch.optim.Optimizer]:
     """The optimizers that together move every trainable parameter of `module` once."""
     parameters = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
     is_table = ("embed", "head")
-    matrices = [p for name, p in parameters if p.ndim >= 2 and not any(part in name for part in is_table)]
+    tables = {id(p) for m in module.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
+    matrices = [
+        p
+        for name, p in parameters
+        if p.ndim >= 2 and id(p) not in tables and not any(part in name for part in is_table)
+    ]
     if config.name != "muon":
         matrices = []
     chosen = {id(p) for p in matrices}
     rest = [p for _, p in parameters if id(p) not in chosen]
+    # Decay would move rows that are to stay as they are.
+    decays = {id(p): p.ndim >= 2 and not getattr(p, "keeps_rows", False) for p in rest}
     groups = [
-        {"params": [p for p in rest if p.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for p in rest if decays[id(p)]], "weight_decay": config.weight_decay},
+        {"params": [p for p in rest if not decays[id(p)]], "weight_decay": 0.0},
     ]
     optimizers: list[torch.optim.Optimizer] = [
         torch.optim.AdamW([g for g in groups if g["params"]], lr=config.learning_rate, betas=config.betas, eps=1e-8)

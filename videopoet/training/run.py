@@ -1,4 +1,4 @@
-"""A whole training run: the video tokenizer, the audio tokenizer, the language model, and the poet that they make.
+"""A whole training run: both tokenizers, the language model, the poet that they make, and its super-resolution.
 
 Each stage has a folder of its own in the run's folder, with its journal, samples and checkpoints; a stage that is
 finished is read back, so a run that was killed goes on where it was.
@@ -21,19 +21,22 @@ from videopoet.generation.pipeline import VideoPoet
 from videopoet.generation.poet_folder import Parts
 from videopoet.generation.request import Settings
 from videopoet.models import language_model
-from videopoet.models.language_model import LanguageModel
+from videopoet.models.language_model import AUDIO_FRAMES, LanguageModel
 from videopoet.nn import ranks
 from videopoet.sequence import vocabulary as vocabularies
 from videopoet.sequence.tasks import find_task
 from videopoet.sequence.vocabulary import Vocabulary
+from videopoet.text_encoders.base import TextEncoder
 from videopoet.text_encoders.own_tokens import OwnTokens
 from videopoet.tokenizers import magvit_v2, soundstream
-from videopoet.tokenizers.base import Tokenizer
+from videopoet.tokenizers.base import AudioTokenizer, Tokenizer, VideoTokenizer
 from videopoet.tokenizers.magvit_v2 import MagvitV2
 from videopoet.tokenizers.soundstream import SoundStream
-from videopoet.training import journal, loop, next_token, reconstruction
+from videopoet.training import adaptation, journal, loop, next_token, reconstruction, super_resolution
+from videopoet.training.adaptation import LoraConfig
+from videopoet.training.super_resolution import SuperResolutionRun
 
-StageName = Literal["video_tokenizer", "audio_tokenizer", "language_model"]
+StageName = Literal["video_tokenizer", "audio_tokenizer", "language_model", "super_resolution"]
 STAGES: tuple[StageName, ...] = get_args(StageName)
 DONE = "done.json"
 T = TypeVar("T", bound=Tokenizer)
@@ -61,6 +64,13 @@ class LanguageModelRun(BaseConfig):
     """The stage of the language model, which learns the codes of both tokenizers."""
 
     model: language_model.Config
+    """Of a model from fresh weights; one that `init_from` brings stays what it is."""
+    lora: LoraConfig | None = None
+    """Train low-rank changes of the layers, and all of what is new to a text model; None trains every weight."""
+    keep_text: bool = False
+    """Leave the rows of text ids as they are, as LoRA always does."""
+    recompute: bool = False
+    """Compute each layer's inner values again in the backward pass: a third more work, for far less memory."""
     mixture: MixtureConfig
     training: loop.Config
     validation_tasks: tuple[str, ...] = ("text_to_video", "video_to_audio")
@@ -76,11 +86,14 @@ class RunConfig(BaseConfig):
     """Where clips come from."""
     init_from: str | None = None
     """A poet whose weights every stage starts from, and whose tokenizers are used where their stage is not run:
-    a folder, a hub id, or `bundled` for the one that ships. None starts from fresh weights."""
+    a folder, a hub id, or `bundled` for the one that ships. Its language model is taken as it is, of any architecture,
+    with its words. None starts from fresh weights."""
     world: toybox.Config = toybox.Config()
     video_tokenizer: VideoTokenizerRun
     audio_tokenizer: AudioTokenizerRun
     language_model: LanguageModelRun
+    super_resolution: SuperResolutionRun | None = None
+    """None trains none; a run that was begun without it can be given one."""
     validation_clips: int = 32
 
 
@@ -95,10 +108,19 @@ def train(
     """Train the stages in order and write the poet to `<output>/poet`; returns that folder.
 
     Raises:
-        ConfigError: The folder holds a run and `resume` is off, or holds one of another config.
+        ConfigError: The folder holds a run and `resume` is off, or holds one of another config; or a stage is asked for
+            that the config has not.
         CheckpointError: A stage needs one that is not finished.
         DataError: Training diverged.
     """
+    if config.super_resolution is None and "super_resolution" in stages:
+        if stages != STAGES:
+            raise ConfigError(
+                "the stage super_resolution is asked for and the config has none; a preset such as small has; use it, "
+                "or leave the stage out",
+                code="stage_unknown",
+            )
+        stages = STAGES[:-1]
     with ranks.joined():
         _train_stages(config, Path(output), resume, stages, device or runtime.best_device())
     return Path(output) / "poet"
@@ -123,6 +145,11 @@ def _train_stages(
             _train_video_tokenizer(config, output, world, validation, resume, device, source)
         elif stage == "audio_tokenizer":
             _train_audio_tokenizer(config, output, world, validation, resume, device, source)
+        elif stage == "super_resolution":
+            run = config.super_resolution
+            assert run is not None
+            seed, clips, name = _data_seed(run.training), config.validation_clips, config.init_from
+            super_resolution.train(run, output, world, validation, clips, resume, device, seed, source, name)
         else:
             _train_language_model(config, output, world, validation, resume, device, source)
         if ranks.rank() == 0:
@@ -215,31 +242,21 @@ def _train_language_model(
     run = config.language_model
     video_tokenizer = _finished(output, "video_tokenizer", MagvitV2, source and source.video_tokenizer).to(device)
     audio_tokenizer = _finished(output, "audio_tokenizer", SoundStream, source and source.audio_tokenizer).to(device)
-    text_encoder = OwnTokens.from_words(toybox.words()) if source is None else source.text_encoder
-    vocabulary = Vocabulary(
-        vocabularies.Config(
-            text_size=text_encoder.size,
-            visual_codes=video_tokenizer.num_codes,
-            audio_codebook_size=audio_tokenizer.codebook_size,
-            audio_quantizers=audio_tokenizer.num_quantizers,
-        )
-    )
     torch.manual_seed(run.training.seed)
-    model = LanguageModel.from_scratch(
-        run.model,
-        vocabulary.size,
-        vocabulary.range("video"),
-        (audio_tokenizer.num_quantizers, 512),
-        vocabulary.special("<pad>"),
-    ).to(device)
-    if source is not None:
-        if source.vocabulary.config != vocabulary.config:
-            raise ConfigError(
-                f"'{config.init_from}' was made for other codes than this run's, so its ids mean something else; use "
-                "the settings it was trained with, or train the language model from fresh weights",
-                code="vocabulary_mismatch",
-            )
-        checkpoint.load_weights(model, source.language_model.state_dict(), str(config.init_from))
+    if source is None:
+        text_encoder = OwnTokens.from_words(toybox.words())
+        vocabulary = vocabulary_of(text_encoder, video_tokenizer, audio_tokenizer)
+        model = LanguageModel.from_scratch(
+            run.model,
+            vocabulary.size,
+            vocabulary.range("video"),
+            (audio_tokenizer.num_quantizers, AUDIO_FRAMES),
+            vocabulary.special("<pad>"),
+        )
+    else:
+        text_encoder, vocabulary = source.text_encoder, source.vocabulary
+        model = source.language_model.requires_grad_(True)
+    model = model.to(device)
     settings = Settings(
         height=config.world.height,
         width=config.world.width,
@@ -252,9 +269,17 @@ def _train_language_model(
         for number, prompt in enumerate(run.sample_prompts):
             poet.generate("text_to_video", prompt=prompt, seed=number, progress=False).save(folder / f"{number}.mp4")
 
+    if run.recompute:
+        model.backbone.gradient_checkpointing_enable({"use_reentrant": False})
+    if run.keep_text:
+        adaptation.keep_text_rows(model, vocabulary.config.text_size)
+    adapted = run.lora and adaptation.add_lora(model, run.lora, vocabulary.config.text_size)
     parts = (video_tokenizer, audio_tokenizer, text_encoder, vocabulary)
     known = TaskBatches(validation, run.mixture, *parts, run.training.seed, device)
     pool = known.pool(0, config.validation_clips)
+    for share in run.mixture.shares:  # a row that is too long is found before any training
+        row = known.batch(find_task(share.task), 1, pool, runtime.generator("length", share.task)).rows
+        model.check_length(row.tokens.shape[1])
     objective = next_token.NextToken(
         model,
         [
@@ -268,8 +293,22 @@ def _train_language_model(
     )
     batches = TaskBatches(world, run.mixture, *parts, _data_seed(run.training), device)
     loop.train(objective, batches, run.training, output / "language_model", resume=resume, description="language model")
+    if adapted is not None:
+        adaptation.merge(adapted)
     if ranks.rank() == 0:
         poet.save_pretrained(output / "poet")
+
+
+def vocabulary_of(text: TextEncoder, video: VideoTokenizer, audio: AudioTokenizer) -> Vocabulary:
+    """The vocabulary that these make, beside the special tokens."""
+    return Vocabulary(
+        vocabularies.Config(
+            text_size=text.size,
+            visual_codes=video.num_codes,
+            audio_codebook_size=audio.codebook_size,
+            audio_quantizers=audio.num_quantizers,
+        )
+    )
 
 
 def _data_seed(training: loop.Config) -> int | str:
@@ -277,11 +316,11 @@ def _data_seed(training: loop.Config) -> int | str:
     return f"{training.seed}, rank {ranks.rank()}" if ranks.rank() else training.seed
 
 
-def _finished(output: Path, stage: StageName, kind: type[T], source: Tokenizer | None) -> T:
+def _finished(output: Path, stage: StageName, own: type[T], source: T | None) -> T:
     """The run's own tokenizer, or else the one of the poet that the run starts from."""
     if (output / stage / "final").exists():
-        return kind.load(output / stage / "final").requires_grad_(False)
-    if isinstance(source, kind):
+        return own.load(output / stage / "final").requires_grad_(False)
+    if source is not None:
         return source
     raise CheckpointError(
         f"'{output}' has no finished {stage.replace('_', ' ')}; the language model is trained on its codes; "
@@ -309,6 +348,9 @@ def _keep_config(output: Path, config: RunConfig, resume: bool) -> None:
 def _is_same(values: dict[str, Any], config: RunConfig) -> bool:
     """Whether the `config.json` of a run says the same; what it lacks, being older, has its default."""
     try:
-        return RunConfig.from_dict(values) == config
+        held = RunConfig.from_dict(values)
     except ConfigError:
         return False
+    if held.super_resolution is None:  # a stage more leaves the others as they are
+        held = held.model_copy(update={"super_resolution": config.super_resolution})
+    return held == config
