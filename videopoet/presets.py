@@ -7,12 +7,14 @@ from collections.abc import Callable
 
 from videopoet.data import toybox
 from videopoet.data.mixture import MixtureConfig, Share, Sounds, Stage
+from videopoet.data.upscaling import PairsConfig
 from videopoet.errors import ConfigError
-from videopoet.models import language_model
+from videopoet.models import language_model, super_resolution
 from videopoet.sequence.tasks import TASKS
 from videopoet.tokenizers import magvit_v2, soundstream
 from videopoet.training import loop, optimizer, reconstruction
 from videopoet.training.run import AudioTokenizerRun, LanguageModelRun, RunConfig, VideoTokenizerRun
+from videopoet.training.super_resolution import SuperResolutionRun
 
 
 def tiny() -> RunConfig:
@@ -54,6 +56,17 @@ def tiny() -> RunConfig:
                 pool_batches=16,
             ),
             training=_training(60, learning_rate=2e-3),
+        ),
+        super_resolution=SuperResolutionRun(
+            model=super_resolution.Shape(
+                width=48,
+                head_width=16,
+                hidden_width=96,
+                num_blocks=1,
+                windows=((1, None, 4), (1, 4, None), (3, 4, 4)),
+            ),
+            pairs=PairsConfig(pool_clips=16, pool_batches=20),
+            training=_training(40, name="muon", learning_rate=5e-3),
         ),
         validation_clips=8,
     )
@@ -126,6 +139,17 @@ def small() -> RunConfig:
             ),
             training=_training(1400, name="muon", learning_rate=2e-3, weight_decay=0.01, ema_decay=0.996),
         ),
+        super_resolution=SuperResolutionRun(
+            model=super_resolution.Shape(
+                width=256,
+                hidden_width=512,
+                num_blocks=2,
+                num_reading_blocks=1,
+                windows=((1, None, 4), (1, 4, None), (5, 4, 4)),
+            ),
+            pairs=PairsConfig(pool_clips=512, pool_batches=512),
+            training=_training(4000, name="muon", learning_rate=2e-3, weight_decay=0.01, ema_decay=0.998),
+        ),
     )
 
 
@@ -165,6 +189,11 @@ def paper() -> RunConfig:
                 early_batches=75_000,
             ),
             training=_training(300_000, learning_rate=1e-3, warmup_steps=5000),
+        ),
+        super_resolution=SuperResolutionRun(
+            model=super_resolution.Shape(),
+            pairs=PairsConfig(batch_size=32, scales=(1, 2), pool_clips=1024, pool_batches=32),
+            training=_training(300_000, learning_rate=1e-4, warmup_steps=5000),
         ),
     )
 
