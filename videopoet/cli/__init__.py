@@ -4,7 +4,14 @@ A file here holds the commands of one purpose. Torch and everything that needs i
 so that help and mistakes answer at once.
 """
 
-from videopoet.cli import convert, describe, evaluate, generate, train  # noqa: F401  each adds its commands, in this order
+from videopoet.cli import (  # noqa: F401  each adds its commands, in this order
+    convert,
+    describe,
+    evaluate,
+    generate,
+    train,
+    upscale,
+)
 from videopoet.cli.program import main, run
 
 __all__ = ["main", "run"]

@@ -51,6 +51,7 @@ def generate(
     guidance_scale: Annotated[
         float | None, typer.Option("--guidance-scale", "--cfg-scale", help="How closely to follow the words; 1 is off.")
     ] = None,
+    upscale: Annotated[int | None, typer.Option(help="2 or 4: so many times the size, by super-resolution.")] = None,
     sound: Annotated[bool, typer.Option(help="Make the sound of a clip too.")] = True,
     metadata: Annotated[bool, typer.Option(help="Keep prompt, seed, model and settings in the file.")] = True,
     as_json: AsJson = False,
@@ -91,6 +92,7 @@ def generate(
         "top_k": top_k,
         "top_p": top_p,
         "guidance_scale": guidance_scale,
+        "upscale": upscale,
     }
     given = {name: value for name, value in given.items() if value is not None}
 

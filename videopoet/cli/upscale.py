@@ -1,0 +1,56 @@
+"""Clips and pictures of one's own at twice or four times the size: `upscale`."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from videopoet.cli.base import AsJson, Device, Model, app, check_output, print_json, writable
+
+
+@app.command()
+def upscale(
+    media: Annotated[Path, typer.Argument(metavar="FILE", help="A clip or a picture.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The file to write; as .png, the picture of the first frame.")
+    ],
+    factor: Annotated[int, typer.Option(help="2 or 4: so many times the height and width.")] = 2,
+    prompt: Annotated[str | None, typer.Option(help="What is to be seen, in words.")] = None,
+    model: Model = None,
+    device: Device = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed gives the same result.")] = None,
+    num_steps: Annotated[int | None, typer.Option(help="Passes over each window of frames.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Below 1 is safer, above 1 is wilder.")] = None,
+    text_guidance: Annotated[float | None, typer.Option(help="How closely to follow the words; 1 is off.")] = None,
+    low_resolution_guidance: Annotated[
+        float | None, typer.Option(help="How closely to follow the clip's own codes; 1 is off.")
+    ] = None,
+    metadata: Annotated[bool, typer.Option(help="Keep prompt, seed, model and settings in the file.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Make a clip or a picture larger; what is finer than its pixels comes from the model."""
+    check_output(output, writable("video") + writable("image"))
+    sampling = {
+        "num_steps": num_steps,
+        "temperature": temperature,
+        "text_guidance": text_guidance,
+        "low_resolution_guidance": low_resolution_guidance,
+    }
+    sampling = {name: value for name, value in sampling.items() if value is not None}
+    seed = secrets.randbelow(2**31) if seed is None else seed
+
+    from videopoet import VideoPoet
+    from videopoet.media.files import read_image
+
+    began = time.perf_counter()
+    poet = VideoPoet.from_pretrained(model, device=device)
+    own = read_image(media) if output.suffix.lower() in writable("image") else media
+    result = poet.upscale(own, factor, prompt=prompt, seed=seed, **sampling)
+    result.save(output, metadata=metadata)
+    if as_json:
+        took = round(time.perf_counter() - began, 3)
+        print_json({"seed": seed, "output": str(output), "metadata": result.metadata, "took_seconds": took})
