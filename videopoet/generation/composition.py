@@ -217,7 +217,7 @@ class Composition:
                 pieces[view.piece] = window.encode_audio(samples)
                 continue
             if view.change == "structure":
-                shown, sound = given.structure(request, window, self.warnings)
+                shown, sound = given.structure(request, window, self.warnings, self.facts)
                 most = shown.shape[1]
             elif view.name == "image":
                 assert request.image is not None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -140,10 +141,12 @@ def beginning_of(given: Audio, window: Window, num_samples: int) -> Tensor:
     return samples[:, :num_samples]
 
 
-def structure(request: Request, window: Window, warnings: list[str]) -> tuple[Tensor, Audio | None]:
+def structure(
+    request: Request, window: Window, warnings: list[str], facts: dict[str, Any]
+) -> tuple[Tensor, Audio | None]:
     """Depth and motion of at most one window, (3, T, H, W) in [-1, 1], and the sound of the clip they are of.
 
-    They are given, or measured: the motion always, the depth where a file or a model says it.
+    They are given, or measured: the motion always, the depth where a file or a model says it; `facts` gets its source.
 
     Raises:
         TaskError: What is given as structure is of another shape, range or dtype.
@@ -158,11 +161,14 @@ def structure(request: Request, window: Window, warnings: list[str]) -> tuple[Te
     flow = optical_flow(seen.frames, window.height, window.width)
     depth = None
     if request.depth is not None:
+        facts["depth"] = "given"
         depth = _depth(request.depth, request.video, seen.num_frames, window)
     elif request.depth_model is not None:
+        facts["depth"] = "estimated"
         depth = estimated_depth(seen.frames, request.depth_model, window.parts.device)
         depth = resize_and_crop(depth, window.height, window.width)
     else:
+        facts["depth"] = "absent"
         warnings.append(
             "the depth of the clip is not known, and its motion alone is kept; name a depth model with --depth-model, "
             "such as the folder of a downloaded Depth Anything, or give the depth as a file with --depth"
