@@ -166,7 +166,7 @@ class Composition:
                 if heard is not None and held is not None:
                     emit(Video(held, window.frame_rate, Audio(heard, window.sample_rate)))
                 held = stretch.frames
-            waiting = []
+            waiting, sounds = [], []  # nothing of them is needed while the next windows are made
         if held is not None:
             emit(Video(held, window.frame_rate, Audio(soundtrack.end(), window.sample_rate)))
 

@@ -129,21 +129,18 @@ class Film:
     def _begin(self) -> tuple[Composition, list[Scene]]:
         """The work, and the scenes for it."""
         composition = Composition(self.parts, self.requests[0].completed(self.parts.settings), self.seed)
-        ends = [0, *(round(end * composition.window.frame_rate) for end in _ends(self.story))]
+        ends = [0]
+        for end in accumulate(scene.seconds for scene in self.story):
+            ends.append(max(ends[-1] + 1, round(end * composition.window.frame_rate)))
         scenes = [
             Scene(
                 composition.prompt if number == 0 else composition.read(request.words),
-                max(1, ends[number + 1] - ends[number]),
+                ends[number + 1] - ends[number],
             )
             for number, request in enumerate(self.requests)
         ]
         composition.windows(scenes, goes_on=self.requests[0].video is not None)
         return composition, scenes
-
-
-def _ends(story: tuple[Any, ...]) -> Iterator[float]:
-    """When each scene ends, in seconds."""
-    return accumulate(scene.seconds for scene in story)
 
 
 def _alike(clip: Video, sample_rate: int | None) -> Video:
