@@ -106,7 +106,10 @@ class Reader:
         self._refuse_early(video)
         sampler = Sampler(self.request)
         for time, frame in sampler.keep(self._frames(video, sound)):
-            self.channel.send(FRAME, TIME.pack(time), video.picture(frame))
+            first, picture = video.view is None, video.picture(frame)
+            if first:
+                self.channel.begin(**video.facts(), origin=sampler.origin)
+            self.channel.send(FRAME, TIME.pack(time), picture)
         facts = {**video.facts(), "origin": sampler.origin, "end": sampler.end}
         return facts, (sampler.origin or 0.0) + sampler.end
 
@@ -165,6 +168,8 @@ class Reader:
         if needed > limits.frames:
             raise too_long(limits)
         height, width = request.height or video.stream.height, request.width or video.stream.width
+        if request.sizes:
+            height, width = max(request.sizes, key=lambda size: size[0] * size[1])
         if 3 * height * width * min(wanted, needed) > limits.output_bytes:
             raise too_much_output(limits.output_bytes)
 
@@ -405,6 +410,7 @@ class AudioTrack:
         time = frame.time if frame.time is not None else (self.start or 0.0)
         if self.start is None:
             self.start, self.rate, self.channels = time, frame.sample_rate, min(2, frame.layout.nb_channels)
+            self.channel.begin(sample_rate=self.rate, channels=self.channels)
             if self.request.what == "audio" and self.request.max_seconds:
                 self.end = time + self.request.max_seconds
         if time >= self.end:

@@ -56,7 +56,9 @@ def _read(image: Image.Image, request: Request, channel: Channel) -> dict[str, A
     facts: dict[str, Any] = {}
     for time, frame in sampler.keep(_frames(image, num_frames)):
         placement = place(frame.width, frame.height, request)
-        facts = {"height": placement.height, "width": placement.width, "pixel_channels": len(frame.getbands())}
+        if not facts:
+            facts = {"height": placement.height, "width": placement.width, "pixel_channels": len(frame.getbands())}
+            channel.begin(**facts, origin=0.0)
         channel.send(FRAME, TIME.pack(time), _fit(frame, placement).tobytes())
     return {**facts, "origin": 0.0, "end": sampler.end, "frame_rate": None}
 

@@ -2,6 +2,7 @@
 
 The child's standard output carries messages: a letter and a length (`HEADER`), then a payload.
 
+    b   the beginning of frames or of sound: JSON facts that what follows is read with
     f   a frame: its time in seconds (`TIME`), then RGB or RGBA bytes, (H, W, C)
     s   sound: the time of its first sample (`TIME`), then float32 samples, (S, C)
     e   the end: JSON facts, among them the frames' size and the sound's rate
@@ -19,7 +20,7 @@ from typing import Any, BinaryIO, Literal
 
 HEADER = struct.Struct("<cQ")
 TIME = struct.Struct("<d")
-FRAME, SOUND, END, REFUSED = b"f", b"s", b"e", b"x"
+BEGIN, FRAME, SOUND, END, REFUSED = b"b", b"f", b"s", b"e", b"x"
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ class Request:
     """Pillow's name of the picture's format, or None for a container."""
     height: int | None = None
     width: int | None = None
+    sizes: tuple[tuple[int, int], ...] | None = None
+    """Heights and widths of which the one nearest in shape is taken, instead of `height` and `width`."""
     fit: Literal["crop", "pad"] = "crop"
     frame_rate: float | None = None
     max_frames: int | None = None
@@ -61,7 +64,7 @@ class Request:
 
     def at(self, height: int, width: int) -> Request:
         """The same request for another size."""
-        return replace(self, height=height, width=width)
+        return replace(self, height=height, width=width, sizes=None)
 
     @classmethod
     def from_json(cls, text: str) -> Request:
@@ -97,6 +100,9 @@ class Channel:
                 raise too_much_output(self.limit)
         for part in (HEADER.pack(kind, length), *parts):
             self.pipe.write(part)
+
+    def begin(self, **facts: Any) -> None:
+        self.send(BEGIN, json.dumps(facts).encode())
 
     def refuse(self, refusal: Refusal) -> None:
         self.send(REFUSED, json.dumps({"code": refusal.code, "message": str(refusal)}).encode())

@@ -11,13 +11,15 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from videopoet.errors import MediaError
 from videopoet.media import formats
-from videopoet.media.protocol import END, FRAME, HEADER, REFUSED, SOUND, TIME, Limits, Request
+from videopoet.media.protocol import BEGIN, END, FRAME, HEADER, REFUSED, SOUND, TIME, Limits, Request
 
 CHILD = ("-P", "-s", "-m", "videopoet.media.decoder")
 MAX_FACTS_BYTES = 1 << 22
@@ -102,10 +104,99 @@ def _identify(path: Path, file: BinaryIO) -> formats.Format:
 
 
 def _run(path: Path, file: BinaryIO, request: Request) -> Decoded:
-    environment = {name: os.environ[name] for name in KEPT_ENVIRONMENT if name in os.environ}
-    environment["PYTHONPATH"] = os.pathsep.join([PACKAGE_ROOT, *filter(os.path.isabs, sys.path)])
     deadline = request.limits.deadline_seconds
     start = time.monotonic()
+    decoded = Decoded()
+    with _child(file, request) as child:
+        timer = threading.Timer(deadline, child.kill)
+        timer.start()
+        try:
+            for kind, content in _messages(child.stdout, request.limits):
+                if kind == FRAME:
+                    decoded.frames.append(content)
+                elif kind == SOUND:
+                    decoded.sound.append(content)
+                elif kind != BEGIN:
+                    decoded.facts = content
+                    if kind == END:
+                        return decoded
+                    raise refusal(path, content["code"], content["message"])
+            child.wait()
+        finally:
+            timer.cancel()
+            child.kill()
+    raise _failure(path, child, deadline, timed_out=time.monotonic() - start >= deadline)
+
+
+def stream(path: str | Path, **wanted: Any) -> Iterator[tuple[bytes, Any]]:
+    """Let a child decode what is wanted, and hand over what it sends as it comes: little is in memory at a time.
+
+    The deadline is how long it may take between two messages. Whoever stops reading ends the child.
+
+    Yields:
+        The kind of a message of `protocol`, and what it holds: the facts of BEGIN and END, or for FRAME and SOUND the
+        time and the raw bytes.
+
+    Raises:
+        MediaError: As `decode` does; after the first frames have come, too.
+    """
+    path = Path(path)
+    with _open(path) as file:
+        found = _identify(path, file)
+        os.lseek(file.fileno(), 0, os.SEEK_SET)
+        request = Request(demuxer=found.demuxer, picture=found.picture, **wanted)
+        deadline = request.limits.deadline_seconds
+        with _child(file, request) as child:
+            watch = _Watch(child, deadline)
+            try:
+                messages = _messages(child.stdout, request.limits)
+                while (message := watch.next(messages)) is not None:
+                    kind, content = message
+                    if kind == REFUSED:
+                        raise refusal(path, content["code"], content["message"])
+                    yield message
+                    if kind == END:
+                        return
+                child.wait()
+            finally:
+                watch.stop()
+                child.kill()
+    raise _failure(path, child, deadline, timed_out=watch.expired)
+
+
+class _Watch:
+    """Kills a child that is waited for longer than the deadline."""
+
+    def __init__(self, child: subprocess.Popen[bytes], deadline: float):
+        self.child, self.deadline = child, deadline
+        self.expired = False
+        self._waiting_since: float | None = None
+        self._stopped = threading.Event()
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def next(self, messages: Iterator[tuple[bytes, Any]]) -> tuple[bytes, Any] | None:
+        self._waiting_since = time.monotonic()
+        try:
+            return next(messages, None)
+        finally:
+            self._waiting_since = None
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(min(0.5, self.deadline)):
+            since = self._waiting_since
+            if since is not None and time.monotonic() - since > self.deadline:
+                self.expired = True
+                self.child.kill()
+                return
+
+
+@contextmanager
+def _child(file: BinaryIO, request: Request) -> Iterator[subprocess.Popen[bytes]]:
+    environment = {name: os.environ[name] for name in KEPT_ENVIRONMENT if name in os.environ}
+    environment["PYTHONPATH"] = os.pathsep.join([PACKAGE_ROOT, *filter(os.path.isabs, sys.path)])
     with (
         tempfile.TemporaryDirectory() as folder,
         subprocess.Popen(
@@ -118,36 +209,12 @@ def _run(path: Path, file: BinaryIO, request: Request) -> Decoded:
             start_new_session=True,
         ) as child,
     ):
-        timer = threading.Timer(deadline, child.kill)
-        timer.start()
-        try:
-            answer, decoded = _collect(child.stdout, request.limits)
-            if answer is None:
-                child.wait()
-        finally:
-            timer.cancel()
-            child.kill()
-    if answer == END:
-        return decoded
-    if answer == REFUSED:
-        raise refusal(path, decoded.facts["code"], decoded.facts["message"])
-    if time.monotonic() - start >= deadline or -child.returncode == getattr(signal, "SIGXCPU", None):
-        raise refusal(
-            path,
-            "media_timeout",
-            f"decoding it did not end within {deadline:g} s; that is the most it may take; ask for less of it with "
-            "max_seconds, or convert it",
-        )
-    raise refusal(
-        path,
-        "decoder_crashed",
-        f"it crashed the decoder ({_reason(child.returncode)}); a whole file is needed; copy or export it again",
-    )
+        yield child
 
 
-def _collect(pipe: Any, limits: Limits) -> tuple[bytes | None, Decoded]:
-    """The child's answer, END or REFUSED, and what it sent; None if it closes its output or sends more than it may."""
-    decoded, left = Decoded(), limits.output_bytes
+def _messages(pipe: Any, limits: Limits) -> Iterator[tuple[bytes, Any]]:
+    """What the child sends, until its answer, END or REFUSED, or until it closes its output or sends too much."""
+    left = limits.output_bytes
     while len(header := pipe.read(HEADER.size)) == HEADER.size:
         kind, length = HEADER.unpack(header)
         if length > (left if kind in (FRAME, SOUND) else MAX_FACTS_BYTES):
@@ -157,13 +224,27 @@ def _collect(pipe: Any, limits: Limits) -> tuple[bytes | None, Decoded]:
             break
         if kind in (FRAME, SOUND):
             left -= length
-            pieces = decoded.frames if kind == FRAME else decoded.sound
-            pieces.append((TIME.unpack_from(payload)[0], memoryview(payload)[TIME.size :]))
+            yield kind, (TIME.unpack_from(payload)[0], memoryview(payload)[TIME.size :])
         else:
-            decoded.facts = json.loads(payload)
-            return kind, decoded
+            yield kind, json.loads(payload)
+            if kind != BEGIN:
+                return
     pipe.close()
-    return None, decoded
+
+
+def _failure(path: Path, child: subprocess.Popen[bytes], deadline: float, timed_out: bool) -> MediaError:
+    if timed_out or -child.returncode == getattr(signal, "SIGXCPU", None):
+        return refusal(
+            path,
+            "media_timeout",
+            f"decoding it did not end within {deadline:g} s; that is the most it may take; ask for less of it with "
+            "max_seconds, or convert it",
+        )
+    return refusal(
+        path,
+        "decoder_crashed",
+        f"it crashed the decoder ({_reason(child.returncode)}); a whole file is needed; copy or export it again",
+    )
 
 
 def _reason(status: int) -> str:

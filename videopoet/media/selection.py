@@ -56,7 +56,9 @@ def place(width: float, height: float, request: Request) -> Placement:
             f"{kind}_too_small",
             f"it is {width:.0f}x{height:.0f} pixels; at least {MIN_SIDE} a side are needed; use a larger one",
         )
-    if request.height is None:
+    if request.sizes:
+        high, wide = min(request.sizes, key=lambda size: abs(math.log(size[1] / size[0] * height / width)))
+    elif request.height is None:
         wide = request.width or round(width)
         high = max(1, round(height * wide / width))
     else:
