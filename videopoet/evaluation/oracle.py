@@ -1,11 +1,8 @@
-"""Reads toy-box clips back: the colour and the motion of the one subject, from pixels; impacts, from sound.
+"""Reads toy-box clips back: scenery, camera, and every subject's shape, colour, size and motion, from pixels alone.
 
-Nothing is learned. The reader knows what the toy box looks like and nothing of what a clip was made from: its colours
-were measured from pictures, and captions, scenes and tracks never reach it. It was settled on ground truth, clean,
-degraded and seen through a video tokenizer, before any language model was scored. It expects one subject and a camera
-at rest. Where lengths have no unit, they are shares of the picture's short side.
-
-It may miss a white subject that stands still on snow, and it finds some colour in pictures that are nothing but noise.
+Nothing is learned, and nothing here knows what a clip was made from: captions, scenes and tracks never reach it. What
+it knows is how the toy box looks, as pictures in `looks/`. It was settled on ground truth before any language model was
+scored, and is never a loss or a filter. `reading` holds the records that the metrics use.
 """
 
 from __future__ import annotations
@@ -17,47 +14,34 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-PALETTE = {
-    "red": (0.89, 0.14, 0.16),
-    "orange": (0.99, 0.52, 0.06),
-    "yellow": (1.00, 0.86, 0.12),
-    "green": (0.08, 0.60, 0.24),
-    "blue": (0.10, 0.32, 0.92),
-    "purple": (0.52, 0.18, 0.74),
-    "pink": (1.00, 0.48, 0.72),
-    "white": (0.98, 0.98, 0.98),
-}
-"""The names of what is seen, as red, green and blue in [0, 1] in even light; white comes last."""
-MOTIONS = ("left", "right", "up", "down", "still", "bounce", "orbit", "fall", "grow", "shrink")
+from videopoet.evaluation.oracle_motion import MOTIONS, landings, name_motion
+from videopoet.evaluation.oracle_scenery import SceneryReading, at_rest, horizon, read_scenery
+from videopoet.evaluation.oracle_shapes import ShapeReading, read_shape
+from videopoet.evaluation.oracle_sound import hear_impacts, name_material
+from videopoet.evaluation.oracle_subjects import PALETTE, Found, find_subjects
+
+__all__ = ["DIRECTIONS", "MOTIONS", "PALETTE", "Reading", "hear_impacts", "name_material", "read_subject", "see"]
+
 DIRECTIONS = MOTIONS[:4]
-
-_SHADES = 0.6, 1.1
-"""How dark and how light a colour may be drawn."""
-_LEAST_AREA = 0.0025
-"""Part of the picture that a subject fills at least."""
-_LEAST_CONTRAST = 0.12
-"""How far, in the RGB cube, a white subject is from the scenery at least."""
-_HORIZON = 0.56
-"""Part of the picture that is above the ground."""
-_LEAST_PATH = 0.1
-"""A subject that goes less far than this stands still."""
-_BENT = 0.03
-"""Root mean square distance of a track from a straight, even motion, from which on it is another motion."""
-_LEAST_GROWTH = math.log(1.5)
-"""Change of the logarithm of the radius from which on a subject grows or shrinks."""
-
-_HOP = 64
-"""Samples over which loudness is measured."""
-_QUIET = 1e-3
-"""Mean square of samples that is as good as silence; the toy box's ambience stays under it."""
-_LEAST_RISE = 1.5
-"""Rise of the logarithm of loudness that is an onset at least."""
-_ONSET_SECONDS = 0.05
-"""Onsets nearer than this to a stronger one belong to it."""
+_SIDE = 64
+"""Pixels of the short side at which clips are read; larger ones are made smaller first."""
+_SIZES = ("small", 0.10), ("medium", 0.14), ("big", 0.19)
+"""Radii in shares of the picture's short side."""
+_LEAST_RADIUS, _MOST_RADIUS = 0.078, 0.235
+_DEPTH_OF_ONE, _DEPTH_OF_SEVERAL = 1.0, 1.08
+"""How far from the camera subjects stand: one alone stands nearest, several stand one behind the other."""
+_LEAST_OVERLAP = 0.60
+"""A subject whose silhouette is less like any of ours is no whole thing."""
+_LEAST_SEEN = 0.8
+"""Part of the frames in which a subject is seen at least."""
+_LEAST_SAME = 0.8
+"""Part of the frames in which a subject's colour is the same at least."""
+_MOST_STRANGE = 0.012
+"""Part of the picture that may be neither scenery nor subject."""
 
 
 class Reading(NamedTuple):
-    """What is seen; None for a colour says that most frames show no subject, for a motion, that it is none of ours."""
+    """What is seen of the largest subject; None for a colour says that there is none, for a motion, none of ours."""
 
     colour: str | None
     motion: str | None
@@ -65,216 +49,128 @@ class Reading(NamedTuple):
     """The subject's centre in pixels (column, row), (T, 2); NaN where it is not seen."""
 
 
-def read_subject(video: Tensor) -> Reading:
-    """Say the colour and the motion of the one subject in pixels in [-1, 1], (3, T, H, W)."""
-    pixels = _smooth((video.float() + 1) / 2)
-    colour, masks = _coloured(pixels)
-    if masks is None:
-        colour, masks = _faint(pixels)
-        white = _white(pixels)
-        if white is not None and (masks is None or _change(pixels, white) > _change(pixels, masks)):
-            colour, masks = "white", white
-    if masks is None:
-        return Reading(None, None, video.new_full((video.shape[1], 2), math.nan))
-    track, radius = _follow(masks)
-    return Reading(colour, _motion(track / min(video.shape[2:]), radius), track)
+class Seen(NamedTuple):
+    """One subject; lengths are in the pixels that were given."""
+
+    colour: str
+    shape: str | None
+    size: str | None
+    motion: str | None
+    track: Tensor
+    path: Tensor
+    radii: Tensor
+    masks: Tensor
+    frame_colours: tuple[str | None, ...]
+    frame_shapes: tuple[str | None, ...]
+    landings: tuple[float, ...]
 
 
-def hear_impacts(audio: Tensor, sample_rate: int) -> Tensor:
-    """The times in seconds, (N,), at which samples, (S,), grow loud at once, in order."""
-    loudness = (audio.float().unfold(0, _HOP, _HOP).square().mean(dim=1) + _QUIET).log()
-    rise = F.pad(loudness[2:] - loudness[:-2], (2, 0))
-    threshold = max(_LEAST_RISE, 0.35 * rise.max().item())
-    reach = math.ceil(_ONSET_SECONDS * sample_rate / _HOP)
-    peaks = F.max_pool1d(rise[None], 2 * reach + 1, stride=1, padding=reach)[0]
-    found = ((rise == peaks) & (rise > threshold)).nonzero().flatten()
-    # The rise over two hops that ends in hop i began about a hop before it.
-    return (found - 0.5) * _HOP / sample_rate
+class Sight(NamedTuple):
+    """All that is seen in a clip."""
+
+    scenery: SceneryReading
+    subjects: tuple[Seen, ...]
+    problem: str | None
+    """Why this is no clip of the toy box; None if it is one."""
 
 
-def _smooth(frames: Tensor) -> Tensor:
-    """(3, T, H, W) to (T, H, W, 3), with a little less noise."""
-    padded = F.pad(frames.transpose(0, 1), (1, 1, 1, 1), mode="replicate")
-    rows = 0.8 * padded[..., 1:-1] + 0.1 * (padded[..., :-2] + padded[..., 2:])
-    return (0.8 * rows[:, :, 1:-1] + 0.1 * (rows[:, :, :-2] + rows[:, :, 2:])).movedim(1, -1)
+def see(video: Tensor, frame_rate: float) -> Sight:
+    """See what there is in pixels in [-1, 1], (3, T, H, W)."""
+    height, width = video.shape[2:]
+    pixels = _shrunk((video.detach().float().cpu() + 1) / 2).movedim(0, -1).contiguous()
+    scenery = read_scenery(pixels)
+    if scenery.behind is None:
+        return Sight(scenery, (), "the scenery is none of the toy box's")
+    found = find_subjects(pixels, scenery.behind)
+    shapes = [read_shape(one.cover, ~one.touched) for one in found.subjects]
+    problem = _problem(found.subjects, shapes, found.strange)
+    depth = _DEPTH_OF_ONE if len(shapes) < 2 else _DEPTH_OF_SEVERAL
+    subjects = [
+        _seen(*pair, scenery, depth, frame_rate, height, width) for pair in zip(found.subjects, shapes, strict=True)
+    ]
+    subjects.sort(key=lambda one: -one.masks.sum().item())
+    return Sight(scenery, tuple(subjects), problem)
 
 
-def _from_shades(colours: Tensor) -> Tensor:
-    """How far, in the RGB cube, colours (..., 3) are from the shades of each colour of the palette, (..., 8)."""
-    palette = colours.new_tensor(list(PALETTE.values()))
-    along, squares = colours @ palette.T, palette.square().sum(dim=1)
-    shade = (along / squares).clamp(*_SHADES)
-    # |p - s c|^2 without a tensor for every difference.
-    distances = colours.square().sum(dim=-1, keepdim=True) + shade * (shade * squares - 2 * along)
-    return distances.clamp_min(0).sqrt()
+def read_subject(video: Tensor, frame_rate: float = 8.0) -> Reading:
+    """Say the colour and the motion of the largest subject in pixels in [-1, 1], (3, T, H, W)."""
+    subjects = see(video, frame_rate).subjects
+    if not subjects:
+        return Reading(None, None, torch.full((video.shape[1], 2), math.nan))
+    return Reading(subjects[0].colour, subjects[0].motion, subjects[0].track)
 
 
-def _chroma(pixels: Tensor) -> Tensor:
-    """How far pixels are from grey; the scenery is pale."""
-    return pixels.amax(dim=-1) - pixels.amin(dim=-1)
+def _shrunk(video: Tensor) -> Tensor:
+    """(3, T, H, W) with a short side of `_SIDE`, if it was longer."""
+    height, width = video.shape[2:]
+    if min(height, width) <= _SIDE:
+        return video
+    factor = _SIDE / min(height, width)
+    size = round(height * factor), round(width * factor)
+    return F.interpolate(video.transpose(0, 1), size=size, mode="area").transpose(0, 1)
 
 
-def _contrast(pixels: Tensor) -> Tensor:
-    """How far pixels are from what their row mostly shows; the scenery looks much alike along a row."""
-    return (pixels - pixels.median(dim=2, keepdim=True).values.median(dim=0).values).norm(dim=-1)
+def _problem(subjects: list[Found], shapes: list[ShapeReading], strange: Tensor) -> str | None:
+    if not subjects:
+        return "no subject is seen"
+    for one, shape in zip(subjects, shapes, strict=True):
+        there = (~shape.radii.isnan()).float().mean().item()
+        if there < _LEAST_SEEN:
+            return f"something {one.colour} is there in {100 * there:.0f}% of the frames only"
+        if shape.shape is None or shape.overlap < _LEAST_OVERLAP:
+            return f"something {one.colour} has none of the toy box's shapes"
+        same = sum(colour == one.colour for colour in one.frame_colours) / len(one.frame_colours)
+        if same < _LEAST_SAME * there:
+            return f"the {one.colour} {shape.shape} changes its colour"
+    if strange.mean() > _MOST_STRANGE:
+        return f"{100 * strange.mean():.1f}% of the picture is neither scenery nor subject"
+    return None
 
 
-def _coloured(pixels: Tensor) -> tuple[str | None, Tensor | None]:
-    """The colour of the subject, and where it is seen, (T, H, W); None if there is none other than white."""
-    chroma, contrast = _chroma(pixels), _contrast(pixels)
-    distance = _from_shades(pixels)[..., :-1].amin(dim=-1)
-    # A small subject is blended with what is behind it: not near any shade, but still far from the scenery.
-    sure = (chroma > 0.3) & (contrast > 0.2) & ((distance < 0.22) | (distance < 0.4) & (contrast > 0.4))
-    likely = (chroma > 0.25) & (contrast > 0.15) & ((distance < 0.25) | (distance < 0.45) & (contrast > 0.35))
-    masks = _largest(likely | sure, sure)
-    if not _is_there(masks):
-        return None, None
-    # Hue survives shade and blending with white; the strongest colours are the purest.
-    weights = (masks * chroma**4)[..., None]
-    colour = (pixels * weights).sum(dim=(0, 1, 2)) / weights.sum()
-    palette = pixels.new_tensor(list(PALETTE.values())[:-1])
-    hues = F.normalize(palette - palette.mean(dim=1, keepdim=True), dim=1)
-    return list(PALETTE)[int((hues @ (colour - colour.mean())).argmax())], masks
+def _seen(
+    one: Found, shape: ShapeReading, scenery: SceneryReading, depth: float, frame_rate: float, height: int, width: int
+) -> Seen:
+    num_frames, rows, columns = one.cover.shape
+    short_side = min(rows, columns)
+    middle = torch.tensor([columns / 2 - 0.5, rows / 2 - 0.5])
+    path, scale = at_rest((shape.centres - middle) / short_side, scenery.lens, depth, horizon(rows, columns))
+    radii = shape.radii / short_side / scale
+    # A subject that is partly hidden seems smaller and elsewhere.
+    clear = ~(one.touched | radii.isnan())
+    reliable = clear if clear.sum() >= 0.6 * num_frames else ~radii.isnan()
+    hidden = ~reliable
+    motion = name_motion(path.masked_fill(hidden[:, None], math.nan), radii.masked_fill(hidden, math.nan))
+    larger = min(height, width) / short_side
+    masks = one.cover > 0.5
+    if larger != 1:
+        masks = F.interpolate(masks[:, None].float(), size=(height, width), mode="nearest")[:, 0] > 0
+    return Seen(
+        colour=one.colour,
+        shape=shape.shape,
+        size=_size(_half_way(radii, reliable)) if reliable.any() else None,
+        motion=motion,
+        track=(shape.centres + 0.5) * larger - 0.5,
+        path=(path * short_side + middle + 0.5) * larger - 0.5,
+        radii=radii * short_side * larger,
+        masks=masks,
+        frame_colours=one.frame_colours,
+        frame_shapes=shape.frame_shapes,
+        landings=landings(motion, path.masked_fill(hidden[:, None], math.nan), frame_rate),
+    )
 
 
-def _faint(pixels: Tensor) -> tuple[str | None, Tensor | None]:
-    """The same for a subject that is too blended with the scenery for `_coloured`, if it moves."""
-    behind = pixels.median(dim=0).values
-    change = pixels - behind
-    size = change.norm(dim=-1)
-    # Blending moves a pixel from the scenery's colour towards the subject's.
-    palette = pixels.new_tensor(list(PALETTE.values())[:-1])
-    towards = F.normalize(palette - behind[..., None, :], dim=-1)  # (H, W, 7, 3)
-    likeness = torch.einsum("thwc,hwpc->thwp", change, towards) / size.clamp_min(1e-6)[..., None]
-    chroma, contrast = _chroma(pixels), _contrast(pixels)
-    masks = _largest((size > 0.15) & (contrast > 0.15) & (chroma > 0.12) & (likeness.amax(dim=-1) > 0.75))
-    if not _is_there(masks):
-        return None, None
-    votes = (likeness * (size * chroma * masks)[..., None]).sum(dim=(0, 1, 2))
-    return list(PALETTE)[int(votes.argmax())], masks
+def _half_way(radii: Tensor, reliable: Tensor) -> float:
+    """The radius half-way through the clip, from frames that can be relied on: a thing that grows is itself there."""
+    time = torch.linspace(-1, 1, len(radii))[reliable]
+    known = radii[reliable]
+    if len(known) < 3:
+        return known.median().item()
+    slope = ((time - time.mean()) @ (known - known.mean())) / (time - time.mean()).square().sum().clamp_min(1e-6)
+    return (known - slope * time).median().item()
 
 
-def _white(pixels: Tensor) -> Tensor | None:
-    """Where a white subject is seen, (T, H, W), if there is one: there are white things in the scenery too."""
-    num_frames, height = pixels.shape[:2]
-    from_white = _from_shades(pixels)[..., -1]
-    light = pixels.amin(dim=-1)
-    # What is behind a white subject is what is seen when it is darker there; on white scenery, what is seen mostly.
-    rank = light.argsort(dim=0)[round(0.15 * (num_frames - 1))]
-    behind = pixels.gather(0, rank[None, ..., None].expand(1, -1, -1, 3))
-    pale = _from_shades(behind)[..., -1] < 0.06
-    uncovered = (light - behind.amin(dim=-1) > 0.06) & ((pixels - behind).norm(dim=-1) > _LEAST_CONTRAST)
-    changed = (pixels - pixels.median(dim=0).values).norm(dim=-1) > _LEAST_CONTRAST
-    masks = _largest((from_white < 0.15) & torch.where(pale, changed, uncovered))
-    if _is_there(masks):
-        return masks
-    # What stands still stands on the ground, which looks alike along a row and is darker, snow aside.
-    row = pixels.median(dim=2, keepdim=True).values
-    stands_out = (light - row.amin(dim=-1) > 0.05) & ((pixels - row).norm(dim=-1) > _LEAST_CONTRAST)
-    stands_out[:, : round(_HORIZON * height)] = False
-    masks = _largest((from_white < 0.12) & (light > 0.5) & stands_out)
-    return masks if _is_there(masks) and _is_compact(masks) else None
-
-
-def _change(pixels: Tensor, masks: Tensor) -> float:
-    """How much masked pixels differ from what is mostly seen there."""
-    return ((pixels - pixels.median(dim=0).values).norm(dim=-1) * masks).sum().item()
-
-
-def _is_there(masks: Tensor) -> bool:
-    """Whether most frames show enough of a subject."""
-    return bool((masks.float().mean(dim=(1, 2)) >= _LEAST_AREA).float().mean() > 0.5)
-
-
-def _is_compact(masks: Tensor) -> bool:
-    """Whether what is seen keeps clear of the picture's sides, and is neither flat nor thin."""
-    seen = masks.float().mean(dim=0) > 0.5
-    columns, rows = seen.any(dim=0), seen.any(dim=1)
-    width, height = int(columns.sum()), int(rows.sum())
-    return not (columns[0] or columns[-1]) and max(width, height) < 2.5 * min(width, height)
-
-
-def _largest(masks: Tensor, seeds: Tensor | None = None) -> Tensor:
-    """The connected part of each mask, (T, H, W), with most seeds, or else pixels; gaps of two pixels are bridged."""
-    num_frames, height, width = masks.shape
-    bridged = F.max_pool2d(masks[:, None].float(), 3, stride=1, padding=1)[:, 0] > 0
-    labels = torch.arange(1, height * width + 1, device=masks.device).view(1, height, width) * bridged
-    rows, columns = _runs(bridged), _runs(bridged.mT).mT
-    while True:
-        spread = _highest(columns, _highest(rows, labels))
-        if torch.equal(spread, labels):
-            break
-        labels = spread
-    counted = torch.where(masks if seeds is None else seeds, labels, 0).flatten(1)
-    counts = torch.zeros(num_frames, height * width + 1, device=masks.device)
-    counts.scatter_add_(1, counted, torch.ones_like(counted, dtype=counts.dtype))
-    counts[:, 0] = 0
-    return masks & (labels == counts.argmax(dim=1).view(-1, 1, 1))
-
-
-def _runs(masks: Tensor) -> Tensor:
-    """A number for each run of masked pixels along the last axis, from 1 on; 0 where there is none."""
-    starts = masks & ~F.pad(masks, (1, 0))[..., :-1]
-    return starts.flatten().cumsum(0).view_as(masks) * masks
-
-
-def _highest(runs: Tensor, labels: Tensor) -> Tensor:
-    """Give every pixel of a run the highest label in it."""
-    highest = labels.new_zeros(int(runs.max()) + 1)
-    return highest.scatter_reduce(0, runs.flatten(), labels.flatten(), "amax")[runs]
-
-
-def _follow(masks: Tensor) -> tuple[Tensor, Tensor]:
-    """Centres in pixels (column, row), (T, 2), NaN where there is none, and root mean square radii in pixels, (T,)."""
-    _, height, width = masks.shape
-    across, down = masks.float().sum(dim=1), masks.float().sum(dim=2)
-    area = across.sum(dim=1)
-    columns, rows = (torch.arange(float(length), device=masks.device) for length in (width, height))
-    centres = torch.stack([across @ columns, down @ rows], dim=1) / area[:, None]
-    squares = (across @ columns.square() + down @ rows.square()) / area - centres.square().sum(dim=1)
-    return centres, squares.clamp_min(0.25).sqrt()
-
-
-def _motion(track: Tensor, radius: Tensor) -> str | None:
-    """Name the motion of a track, (T, 2), with radii, (T,), in any unit."""
-    seen = ~track.isnan().any(dim=1)
-    if seen.sum() < 3:
+def _size(radius: float) -> str | None:
+    """Name the size of a radius; None if it is far from all."""
+    if not _LEAST_RADIUS < radius < _MOST_RADIUS:
         return None
-    time = torch.linspace(0, 1, len(track), device=track.device)[seen]
-    places = track[seen]
-    # One frame in which something else was followed must not bend the track.
-    places[1:-1] = torch.stack([places[:-2], places[1:-1], places[2:]]).median(dim=0).values
-    (path_x, path_y), (bent_x, bent_y) = _line(time, places)
-    path = math.hypot(path_x, path_y)
-    (growth,), _ = _line(time, radius[seen].log()[:, None])
-    if abs(growth) > _LEAST_GROWTH and path < 2 * _LEAST_PATH and max(bent_x, bent_y) < 2 * _BENT:
-        return "grow" if growth > 0 else "shrink"
-    if min(bent_x, bent_y) > _BENT:
-        return "orbit" if _is_round(places) else None
-    if bent_y > _BENT and abs(path_x) < _LEAST_PATH:
-        steps = places[:, 1].diff()
-        rises, falls = steps.clamp_max(0).abs().sum(), steps.clamp_min(0).sum()
-        return "fall" if rises < 0.35 * falls else "bounce"
-    if path < _LEAST_PATH:
-        return "still"
-    if abs(path_x) > abs(path_y):
-        return "right" if path_x > 0 else "left"
-    return "down" if path_y > 0 else "up"
-
-
-def _is_round(places: Tensor) -> bool:
-    """Whether places, (N, 2), lie on a circle that fits the picture."""
-    # |p|^2 = 2 p.c + (r^2 - |c|^2) is linear in the centre c and in the rest.
-    places = places - places.mean(dim=0)
-    ones = torch.ones_like(places[:, :1])
-    x, y, rest = torch.linalg.lstsq(torch.cat([2 * places, ones], dim=1), places.square().sum(dim=1)).solution.tolist()
-    radius = math.sqrt(max(rest + x * x + y * y, 0.0))
-    off = (places - places.new_tensor([x, y])).norm(dim=1) - radius
-    return radius < 0.5 and off.square().mean().sqrt().item() < 2 * _BENT
-
-
-def _line(time: Tensor, values: Tensor) -> tuple[list[float], list[float]]:
-    """Fit each column of values, (N, K), by a line: its rise over the whole clip, and the RMS distance from it."""
-    time, values = time - time.mean(), values - values.mean(dim=0)
-    slope = time @ values / time.square().sum()
-    return slope.tolist(), (values - time[:, None] * slope).square().mean(dim=0).sqrt().tolist()
+    return min(_SIZES, key=lambda size: abs(math.log(radius / size[1])))[0]

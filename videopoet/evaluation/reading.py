@@ -15,29 +15,32 @@ import torch
 from torch import Tensor
 
 from videopoet.errors import MediaError
-from videopoet.evaluation import oracle
+from videopoet.evaluation import oracle, oracle_sound
+from videopoet.evaluation.oracle_scenery import CAMERAS, KINDS
+from videopoet.evaluation.oracle_shapes import SHAPES
+
+__all__ = [
+    "CAMERAS",
+    "COLOURS",
+    "KINDS",
+    "MATERIALS",
+    "MOTIONS",
+    "SHAPES",
+    "SIZES",
+    "SLOTS",
+    "ClipReading",
+    "HeardImpact",
+    "SubjectReading",
+    "oracle_hash",
+    "read_clip",
+]
 
 SLOTS = ("shape", "colour", "motion", "size")
 """What is read of every subject."""
 COLOURS = tuple(oracle.PALETTE)
 MOTIONS = oracle.MOTIONS
-SHAPES = ("ball", "square", "triangle", "star", "diamond", "plus", "raccoon", "fish", "rocket")
 SIZES = ("small", "medium", "big")
-KINDS = ("grass", "sea", "sand", "night", "snow", "street", "room", "forest")
-CAMERAS = (
-    "still",
-    "pan left",
-    "pan right",
-    "tilt up",
-    "tilt down",
-    "zoom in",
-    "zoom out",
-    "dolly zoom",
-    "arc shot",
-    "crane shot",
-    "fpv shot",
-)
-MATERIALS = ("thud", "knock", "ping")
+MATERIALS = tuple(oracle_sound.MATERIALS)
 
 
 @dataclass(frozen=True)
@@ -107,39 +110,47 @@ def read_clip(
     """
     _check(video, frame_rate, audio, sample_rate)
     _, num_frames, height, width = video.shape
-    seen = oracle.read_subject(video)
-    subjects: tuple[SubjectReading, ...] = ()
-    if seen.colour is not None:
-        nothing = torch.zeros(num_frames, height, width, dtype=torch.bool)
-        subjects = (
-            SubjectReading(
-                shape=None,
-                colour=seen.colour,
-                motion=seen.motion,
-                size=None,
-                track=seen.track,
-                path=seen.track,
-                radii=torch.full((num_frames,), math.nan),
-                masks=nothing,
-                frame_colours=(seen.colour,) * num_frames,
-                frame_shapes=(None,) * num_frames,
-                unscored=frozenset({"shape", "size"}),
-            ),
+    sight = oracle.see(video, frame_rate)
+    # Neither a motion nor a camera's move shows in one frame, and a thing that grows has its size in the middle of it.
+    unscored = frozenset() if num_frames > 1 else frozenset({"motion", "size"})
+    subjects = tuple(
+        SubjectReading(
+            shape=one.shape,
+            colour=one.colour,
+            motion=one.motion if num_frames > 1 else None,
+            size=one.size if num_frames > 1 else None,
+            track=one.track,
+            path=one.path,
+            radii=one.radii,
+            masks=one.masks,
+            frame_colours=one.frame_colours,
+            frame_shapes=one.frame_shapes,
+            impacts=one.landings,
+            unscored=unscored,
         )
-    times = oracle.hear_impacts(audio.flatten(), sample_rate).tolist() if audio is not None and sample_rate else []
+        for one in sight.subjects
+    )
     return ClipReading(
-        valid=bool(subjects),
-        reason=None if subjects else "no subject is seen",
+        valid=sight.problem is None,
+        reason=sight.problem,
         subjects=subjects,
-        scenery=None,
-        camera=None,
-        impacts=tuple(HeardImpact(seconds, None) for seconds in times),
+        scenery=sight.scenery.kind,
+        camera=sight.scenery.camera,
+        impacts=_heard(audio, sample_rate),
         frame_rate=frame_rate,
         height=height,
         width=width,
         num_frames=num_frames,
-        unscored=frozenset({"scenery", "camera"}),
+        unscored=frozenset() if num_frames > 1 else frozenset({"camera"}),
     )
+
+
+def _heard(audio: Tensor | None, sample_rate: int | None) -> tuple[HeardImpact, ...]:
+    if audio is None or sample_rate is None:
+        return ()
+    samples = audio.detach().float().cpu().flatten()
+    times = oracle.hear_impacts(samples, sample_rate).tolist()
+    return tuple(HeardImpact(time, oracle.name_material(samples, sample_rate, time)) for time in times)
 
 
 def oracle_hash() -> str:
