@@ -80,6 +80,7 @@ def test_tasks_lists_the_whole_table(capsys):
         (["generate", "x", "-o", "."], ["'.'", "folder", "add a name"]),
         (["generate", "x", "-o", "note.txt/clip.mp4"], ["note.txt", "is a file", "choose another"]),
         (["generate", "--task", "text_to_image", "x", "-o", "clip.mp4"], ["'.mp4'", ".png"]),
+        (["generate", "--task", "inpainting", "--box", "0,0,a,1"], ["--box", "'0,0,a,1'", "0.25,0.25,0.75,0.75"]),
         (["reconstruct", "real.mp4", "-o", "seen.wav"], ["'.wav'", ".mp4"]),
         (["reconstruct"], ["argument", "reconstruct --help"]),
         (["toybox", "-o", "clips", "--count", "0"], ["--count", "'0'", "1"]),
@@ -155,6 +156,16 @@ def test_only_what_is_given_reaches_the_model(poet):
     given = {"prompt": "x", "image": Path("a.png"), "seed": 7, "sound": True, "progress": True}
     assert poet.asked == [("image_to_video", given)]
     assert poet.loaded == [("runs/a", {"device": None})]
+
+
+def test_what_painting_and_stylization_take_reaches_the_model(poet):
+    assert cli.run(["generate", "--task", "inpainting", "--video=a.mp4", "--box=0,0.5,1,1", "--seed=1"]) == 0
+    assert cli.run(["generate", "--task", "inpainting", "--video=a.mp4", "--mask=m.png", "--seed=1"]) == 0
+    assert cli.run(["generate", "x", "--task=stylization", "--video=a.mp4", "--depth=d.npy", "--seed=1"]) == 0
+    assert cli.run(["generate", "x", "--task=stylization", "--video=a.mp4", "--depth-model=org/x", "--seed=1"]) == 0
+    given = [request for _, request in poet.asked]
+    assert given[0]["box"] == (0.0, 0.5, 1.0, 1.0) and given[1]["mask"] == "m.png"
+    assert given[2]["depth"] == Path("d.npy") and given[3]["depth_model"] == "org/x"
 
 
 def test_a_named_output_is_written_and_nothing_is_printed(poet, capsys):

@@ -78,3 +78,29 @@ def test_sounds_are_cropped_and_may_all_strike(world):
 def test_a_stage_of_two_scales_draws_batches_of_both_at_about_one_cost(world):
     batches = VideoBatches(world, (Stage(num_batches=1, batch_size=6, num_frames=5, scales=(1, 2)),), seed=0)
     assert {tuple(batches(index).shape) for index in range(8)} == {(6, 3, 5, 32, 32), (1, 3, 5, 64, 64)}
+
+
+@pytest.mark.parametrize("drawn", [0.0, 1.0])
+def test_painting_batches_hide_what_a_region_or_a_drawn_mask_hides(batches, monkeypatch, drawn):
+    monkeypatch.setattr(batches, "config", batches.config.model_copy(update={"drawn_masks": drawn}))
+    video = torch.ones(4, 3, 9, 32, 32)
+    masked = [batches._masked(video, "hide_region", torch.Generator().manual_seed(seed)) for seed in range(8)]
+    alike = [all(torch.equal(one, clips[0]) for one in clips) for clips in masked]
+    assert not any(alike) if drawn else all(alike)
+    assert all((clips == -1).any() and (clips == 1).any() for clips in masked)
+
+
+@pytest.mark.parametrize("dropped", [0.0, 1.0])
+def test_depth_is_left_out_of_stylization_as_often_as_the_config_says(batches, monkeypatch, dropped):
+    seen = []
+    monkeypatch.setattr(batches, "config", batches.config.model_copy(update={"depth_drop": dropped}))
+    encode = batches.video_tokenizer.encode
+    monkeypatch.setattr(batches.video_tokenizer, "encode", lambda pixels: seen.append(pixels) or encode(pixels))
+    pool = batches.pool(0, 12)
+    seen.clear()
+    for seed in range(3):
+        batches.batch(find_task("stylization"), 3, pool, torch.Generator().manual_seed(seed))
+    structure = seen[::2]  # each is followed by the clip in its style
+    assert len(structure) == 3
+    for pixels in structure:
+        assert pixels[:, 2].eq(0).all() if dropped else pixels[:, 2].amax((1, 2, 3)).eq(1).all()

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -81,6 +83,24 @@ def test_a_bad_value_is_named_with_what_fits(field, values, code):
         ("audio_to_video", {"audio": "a.wav", "seconds": 1.0}, "input_unexpected", "seconds"),
         ("inpainting", {"video": "a.mp4", "mask": "centre"}, "mask_unknown", "central"),
         ("image_to_video", {"image": 3}, "type", "a path or an Image"),
+        ("inpainting", {"video": "a.mp4", "mask": 3}, "type", "a path, an Image or a Video"),
+        ("inpainting", {"video": "a.mp4", "mask": "central", "box": (0, 0, 1, 1)}, "input_unexpected", "mask and box"),
+        ("inpainting", {"video": "a.mp4", "box": 5}, "type", "four numbers"),
+        ("text_to_video", {"prompt": "a", "box": (0, 0, 1, 1)}, "input_unexpected", "no place"),
+        ("inpainting", {"video": "a.mp4", "depth": "a.png"}, "input_unexpected", "no place"),
+        ("stylization", {"prompt": "a", "depth": "a.png"}, "input_missing", "video"),
+        (
+            "stylization",
+            {"prompt": "a", "video": "a.mp4", "depth": "a.png", "depth_model": "b"},
+            "input_unexpected",
+            "depth and depth_model",
+        ),
+        (
+            "stylization",
+            {"prompt": "a", "video": "a.mp4", "structure": torch.zeros(3, 1, 16, 16)},
+            "input_unexpected",
+            "structure and video",
+        ),
     ],
 )
 def test_what_does_not_fit_together_is_refused(task, values, code, said):
@@ -154,3 +174,36 @@ def test_the_toy_box_moves_its_camera_by_the_same_words():
     from videopoet.data.toybox_world import CAMERAS
 
     assert CAMERAS == ("still", *CAMERA_MOVES)
+
+
+@pytest.mark.parametrize(
+    ("box", "said"),
+    [
+        ((0, 0, 1), "not four numbers"),
+        ((0, 0, 1, "1"), "not four numbers"),
+        ((0, 0, True, 1), "not four numbers"),
+        ((0, 0, float("nan"), 1), "not four numbers"),
+        ((0, 0, float("inf"), 1), "not four numbers"),
+        ((-0.1, 0, 1, 1), "not four numbers from 0 on"),
+        ((0.5, 0, 0.5, 1), "empty"),
+        ((0, 0.7, 1, 0.2), "empty"),
+        ((0, 0, 0, 0), "empty"),
+        ((0.5, 0, 30, 40), "not whole numbers"),
+    ],
+)
+@pytest.mark.parametrize("task", ["inpainting", "outpainting"])
+def test_a_box_that_is_none_is_refused(task, box, said):
+    with pytest.raises(TaskError, match=said) as caught:
+        Request(task=task, video="a.mp4", box=box)
+    assert caught.value.code == "box_invalid"
+    assert str(caught.value).count(";") == 2
+
+
+@pytest.mark.parametrize("box", [(0, 0, 1, 1), [0.25, 0, 0.75, 1.0], (10, 20, 30, 40), (0.0, 0.0, 64.0, 32.0)])
+def test_a_box_is_in_shares_or_in_pixels(box):
+    Request(task="inpainting", video="a.mp4", box=box)
+
+
+@pytest.mark.parametrize("mask", ["central", "mask.png", "folder/mask.mp4", Path("mask")])
+def test_a_mask_is_a_region_or_a_file(mask):
+    Request(task="inpainting", video="a.mp4", mask=mask)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from videopoet.runtime import generator
-from videopoet.sequence.conditions import REGIONS, keep_mask, masked_clip, random_region
+from videopoet.sequence.conditions import REGIONS, keep_mask, masked_clip, random_mask, random_region
 
 
 @pytest.fixture
@@ -57,3 +57,32 @@ def test_random_regions_come_from_the_generator():
     draws = [[random_region(stream) for _ in range(50)] for stream in (generator(3), generator(3))]
     assert draws[0] == draws[1]
     assert set(draws[0]) == set(REGIONS.values())
+
+
+@pytest.mark.parametrize("change", ["keep_region", "hide_region"])
+def test_drawn_masks_keep_some_and_hide_some_and_half_of_them_move(change):
+    stream = generator("drawn", change)
+    masks = torch.stack([random_mask(stream, change, 9, 32, 32) for _ in range(100)])
+    assert masks.dtype == torch.bool
+    shares = masks.float().mean((1, 2, 3))
+    assert ((0 < shares) & (shares < 1)).all()
+    assert shares.std() > 0.1
+    moving = (masks != masks[:, :1]).any(-1).any(-1).any(-1).float().mean()
+    assert 0.25 < moving < 0.9
+
+
+def test_outpainting_keeps_one_box_and_inpainting_may_hide_round_parts():
+    stream = generator("shapes")
+
+    def is_box(inside):
+        rows, columns = inside.any(1).nonzero(), inside.any(0).nonzero()
+        return bool(inside[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1].all())
+
+    kept = [random_mask(stream, "keep_region", 1, 32, 32)[0] for _ in range(30)]
+    hidden = [~random_mask(stream, "hide_region", 1, 32, 32)[0] for _ in range(30)]
+    assert all(map(is_box, kept)) and not all(map(is_box, hidden)) and any(map(is_box, hidden))
+
+
+def test_a_drawn_mask_comes_from_the_generator():
+    first, again = (random_mask(generator("same"), "hide_region", 5, 16, 16) for _ in range(2))
+    assert torch.equal(first, again)
