@@ -19,6 +19,7 @@ def generate(
     task: Annotated[str, typer.Option(help="One of `videopoet tasks`.")] = "text_to_video",
     prompt: Annotated[str | None, typer.Option(help="The prompt, where it does not come first.")] = None,
     negative_prompt: Annotated[str | None, typer.Option(help="What to stay away from.")] = None,
+    camera: Annotated[str | None, typer.Option(help="How the camera moves, such as 'zoom in'.")] = None,
     image: Annotated[Path | None, typer.Option(help="A picture to start from.")] = None,
     video: Annotated[Path | None, typer.Option(help="A clip to go on from, to edit or to hear.")] = None,
     audio: Annotated[Path | None, typer.Option(help="A sound to see or to go on from.")] = None,
@@ -41,6 +42,9 @@ def generate(
     model: Model = None,
     device: Device = None,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same result.")] = None,
+    count: Annotated[
+        int, typer.Option(min=1, help="So many results, of the seeds from --seed on, and a sheet that shows them all.")
+    ] = 1,
     seconds: Annotated[float | None, typer.Option(help="Length.")] = None,
     num_frames: Annotated[int | None, typer.Option(help="Length in frames, instead of --seconds.")] = None,
     height: Annotated[int | None, typer.Option(help="Pixels.")] = None,
@@ -77,6 +81,7 @@ def generate(
     given = {
         "prompt": words if prompt is None else prompt,
         "negative_prompt": negative_prompt,
+        "camera": camera,
         "image": image,
         "video": video,
         "audio": audio,
@@ -100,6 +105,10 @@ def generate(
 
     began = time.perf_counter()
     poet = VideoPoet.from_pretrained(model, device=device)
+    if count > 1:
+        results = poet.variations(row.name, count=count, seed=seed, sound=sound, progress=True, **given)
+        _write_variations(results, output, metadata, as_json)
+        return
     result = poet.generate(row.name, seed=seed, sound=sound, progress=True, **given)
     if output is not None:
         result.save(output, metadata=metadata)
@@ -146,6 +155,34 @@ def reconstruct(
         print_json({**figures, "output": output and str(output)})
     else:
         print(f"PSNR {seen.psnr:.2f} dB, SSIM {seen.ssim:.4f}, {seen.bits_per_pixel:.4f} bits per pixel")
+
+
+def _write_variations(results: list[Any], output: Path | None, metadata: bool, as_json: bool) -> None:
+    """Write each result to a file with its number, and all to one sheet; captions without an output are printed."""
+    from videopoet.media.contact_sheet import contact_sheet
+    from videopoet.media.types import Image, Video
+
+    written = []
+    for number, result in enumerate(results, start=1):
+        file = output and output.with_stem(f"{output.stem}-{number}")
+        if file is not None:
+            result.save(file, metadata=metadata)
+        text = result.media if isinstance(result.media, str) else None
+        written.append({"output": file and str(file), "seed": result.seed, "text": text, "metadata": result.metadata})
+    for warning in dict.fromkeys(warning for result in results for warning in result.warnings):
+        say(f"warning: {warning}")
+    sheet = None
+    seen = [result.media for result in results if isinstance(result.media, Video | Image)]
+    if output is not None and seen:
+        sheet = output.with_name(f"{output.stem}-sheet.png")
+        contact_sheet(seen).save(sheet)
+    if as_json:
+        print_json({"results": written, "sheet": sheet and str(sheet)})
+        return
+    for each in written:
+        print(each["text"] if each["output"] is None else each["output"])
+    if sheet is not None:
+        print(sheet)
 
 
 def _suffixes(task: Any) -> tuple[str, ...]:
