@@ -8,6 +8,7 @@ from videopoet.cli import (  # noqa: F401  each adds its commands, in this order
     convert,
     describe,
     evaluate,
+    film,
     generate,
     train,
     upscale,

@@ -1,0 +1,97 @@
+"""Long clips, written while they are made: `film`."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from videopoet.cli.base import AsJson, Device, Model, app, check_output, print_json, say
+from videopoet.errors import ConfigError
+
+
+@app.command()
+def film(
+    words: Annotated[str, typer.Argument(metavar="PROMPT|STORY.json", help="What it shows first, or a story's file.")],
+    then: Annotated[list[str] | None, typer.Option("--then", help="What it shows next; repeatable.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Length; scenes share it evenly. Default: 8 for each.")] = None,
+    camera: Annotated[str | None, typer.Option(help="How the camera moves in every scene, such as 'zoom in'.")] = None,
+    image: Annotated[Path | None, typer.Option(help="A picture to begin with.")] = None,
+    video: Annotated[Path | None, typer.Option(help="A clip to begin with and go on from.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", "--output-path", help="The .mp4 to write.")] = None,
+    model: Model = None,
+    device: Device = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed gives the same film.")] = None,
+    negative_prompt: Annotated[str | None, typer.Option(help="What to stay away from.")] = None,
+    height: Annotated[int | None, typer.Option(help="Pixels.")] = None,
+    width: Annotated[int | None, typer.Option(help="Pixels.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Below 1 is safer, above 1 is wilder.")] = None,
+    top_k: Annotated[int | None, typer.Option(help="Choose among so many likeliest tokens.")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Choose among the likeliest tokens of this probability.")] = None,
+    guidance_scale: Annotated[
+        float | None, typer.Option("--guidance-scale", "--cfg-scale", help="How closely to follow the words; 1 is off.")
+    ] = None,
+    sound: Annotated[bool, typer.Option(help="Make its sound too.")] = True,
+    metadata: Annotated[bool, typer.Option(help="Keep story, seed, model and settings in the file.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Make a film of any length whose story changes on the way.
+
+    A story's file is a list such as [{"prompt": "a red ball bounces", "seconds": 4, "camera": "zoom in"}, ...].
+    Memory does not grow with the length, and the file is whole or absent.
+    """
+    story: Any
+    if words.lower().endswith(".json"):
+        given = {"--then": then, "--seconds": seconds, "--camera": camera}
+        if named := [name for name, value in given.items() if value]:
+            raise ConfigError(
+                f"the story is in '{words}' and {named[0]} is given too; the file says it all; leave {named[0]} out",
+                code="input_unexpected",
+            )
+        from videopoet.generation.story import read_story
+
+        story = read_story(words)
+    else:
+        prompts = [words, *(then or [])]
+        each = (8.0 * len(prompts) if seconds is None else seconds) / len(prompts)
+        story = [{"prompt": prompt, "seconds": each, "camera": camera} for prompt in prompts]
+    seed = secrets.randbelow(2**31) if seed is None else seed
+    named_output = output is not None
+    output = output or Path("outputs") / f"film-{seed}.mp4"
+    check_output(output, (".mp4",))
+    inputs = {
+        "image": image,
+        "video": video,
+        "negative_prompt": negative_prompt,
+        "height": height,
+        "width": width,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "guidance_scale": guidance_scale,
+    }
+    inputs = {name: value for name, value in inputs.items() if value is not None}
+
+    from videopoet import VideoPoet
+
+    began = time.perf_counter()
+    poet = VideoPoet.from_pretrained(model, device=device)
+    made = poet.film(story, seed=seed, sound=sound, **inputs)
+    for warning in made.warnings:
+        say(f"warning: {warning}")
+    made.save(output, metadata=metadata)
+    if as_json:
+        print_json(
+            {
+                "output": str(output),
+                "seed": seed,
+                "warnings": made.warnings,
+                "metadata": made.metadata,
+                "took_seconds": round(time.perf_counter() - began, 3),
+            }
+        )
+    elif not named_output:
+        print(output)
