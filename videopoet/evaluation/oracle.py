@@ -34,7 +34,7 @@ _LEAST_OVERLAP = 0.60
 """A subject whose silhouette is less like any of ours is no whole thing."""
 _LEAST_SEEN = 0.8
 """Part of the frames in which a subject is seen at least."""
-_LEAST_SAME = 0.8
+_LEAST_SAME = 0.7
 """Part of the frames in which a subject's colour is the same at least."""
 _MOST_STRANGE = 0.012
 """Part of the picture that may be neither scenery nor subject."""

@@ -39,6 +39,10 @@ _LEAST_HUE = 0.90
 """Cosine between a pixel's hue and a colour's, from which on it may be of that colour."""
 
 
+_WHITE_OVER_NOISE = 10
+"""A white subject stands out so many times more than the picture mostly does: there are white things in the scenery."""
+
+
 class Found(NamedTuple):
     """One subject."""
 
@@ -61,7 +65,7 @@ class Findings(NamedTuple):
 def find_subjects(pixels: Tensor, behind: Tensor) -> Findings:
     """Find the subjects in pixels in [0, 1] before their scenery, each (T, H, W, 3)."""
     num_frames, height, width, _ = pixels.shape
-    stands_out, contrast = _stands_out(pixels, behind)
+    stands_out, contrast, noise = _stands_out(pixels, behind)
     chroma, likeness, hue = _hues(pixels)
     coloured = stands_out & (chroma > _LEAST_CHROMA) & (likeness > _LEAST_HUE)
     sure = coloured & (chroma > _SURE_CHROMA)
@@ -77,11 +81,14 @@ def find_subjects(pixels: Tensor, behind: Tensor) -> Findings:
             part = largest(left, sure)
             if (part.flatten(1).sum(dim=1) >= least * (0.7 if left is coloured else 1.0)).float().mean() < 0.5:
                 break
-            parts.append((k, part))
+            if _is_apart(part, [other for _, other in parts], least):
+                parts.append((k, part))
             left = left & ~part
             if (left.flatten(1).sum(dim=1) >= least).float().mean() < 0.5:
                 break
-    white = _white(pixels, stands_out, chroma, [part for _, part in parts], least)
+    white = _white(
+        pixels, stands_out & (contrast > _WHITE_OVER_NOISE * noise), chroma, [part for _, part in parts], least
+    )
     if white is not None:
         parts.append((_WHITE, white))
     for index, (_, part) in enumerate(parts):
@@ -107,16 +114,17 @@ def find_subjects(pixels: Tensor, behind: Tensor) -> Findings:
     return Findings(subjects, strange)
 
 
-def _stands_out(pixels: Tensor, behind: Tensor) -> tuple[Tensor, Tensor]:
-    """Where there is neither scenery nor shadow, bool (T, H, W), and how far pixels are from the scenery, (T, H, W)."""
+def _stands_out(pixels: Tensor, behind: Tensor) -> tuple[Tensor, Tensor, float]:
+    """Where there is neither scenery nor shadow, bool (T, H, W); how far pixels are from the scenery, (T, H, W), and
+    how far they mostly are."""
     change = pixels - behind
     contrast = change.abs().amax(dim=-1)
     noise = contrast.median().item()
-    threshold = min(max(5 * noise, 0.045), 0.18)
+    threshold = min(max(5 * noise, 0.025), 0.18)
     towards = behind - _SHADOW
     shade = (-(change * towards).sum(dim=-1) / towards.square().sum(dim=-1).clamp_min(1e-3)).clamp(0, _DARKEST_SHADOW)
     beside = (change + shade[..., None] * towards).abs().amax(dim=-1)
-    return (contrast > threshold) & (beside > max(0.6 * threshold, 0.03)), contrast
+    return (contrast > threshold) & (beside > max(0.6 * threshold, 0.014)), contrast, noise
 
 
 def _hues(pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -131,14 +139,23 @@ def _hues(pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def _white(pixels: Tensor, stands_out: Tensor, chroma: Tensor, parts: list[Tensor], least: float) -> Tensor | None:
     """Where a white subject is seen, (T, H, W), if there is one: there are white marks on the others."""
     light = stands_out & (chroma < 0.22) & (pixels.amin(dim=-1) > 0.45)
-    coloured = torch.zeros_like(light)
-    for part in parts:
-        coloured |= part
     # Marks are narrow and lie in a coloured subject, so that all of a mark is near that colour.
-    apart = light & (F.max_pool2d(coloured[:, None].float(), 5, 1, 2)[:, 0] == 0)
+    apart = light & ~_near(parts, light)
     mask = largest(light & (F.max_pool2d(apart[:, None].float(), 7, 1, 3)[:, 0] > 0), apart)
-    area, sure = mask.flatten(1).sum(dim=1), (mask & apart).flatten(1).sum(dim=1)
-    return mask if ((area >= least) & (sure >= 0.4 * area)).float().mean() >= 0.5 else None
+    return mask if _is_apart(mask, parts, least) else None
+
+
+def _near(parts: list[Tensor], like: Tensor) -> Tensor:
+    """Where one of the parts is at most two pixels away, bool (T, H, W)."""
+    if not parts:
+        return torch.zeros_like(like)
+    return F.max_pool2d(torch.stack(parts).any(dim=0)[:, None].float(), 5, 1, 2)[:, 0] > 0
+
+
+def _is_apart(part: Tensor, others: list[Tensor], least: float) -> bool:
+    """Whether a part is mostly large enough, and is no mark on the others and no fringe of theirs."""
+    area, apart = part.flatten(1).sum(dim=1), (part & ~_near(others, part)).flatten(1).sum(dim=1)
+    return ((area >= least) & (apart >= 0.4 * area)).float().mean().item() >= 0.5
 
 
 def _spread(labels: Tensor, where: Tensor, num_labels: int) -> Tensor:
@@ -176,7 +193,7 @@ def _frame_colours(
     votes = torch.stack([(weights * (hue == k)).flatten(1).sum(dim=1) for k in range(_WHITE)], dim=1)
     share, best = (votes / votes.sum(dim=1, keepdim=True).clamp_min(1e-6)).max(dim=1)
     return tuple(
-        COLOURS[k] if there and part > 0.6 else None
+        COLOURS[k] if there and part > 0.5 else None
         for there, part, k in zip(present.tolist(), share.tolist(), best.tolist(), strict=True)
     )
 
