@@ -27,8 +27,8 @@ def make_model() -> SuperResolution:
 def make_pairs(rows=1) -> Pairs:
     stream = runtime.generator("pairs")
     return Pairs(
-        codes=torch.randint(64, (rows, 2, 8, 8), generator=stream),
-        low_codes=torch.randint(64, (rows, 2, 4, 4), generator=stream),
+        codes=torch.randint(64, (rows, 2, 4, 8), generator=stream),
+        low_codes=torch.randint(64, (rows, 2, 2, 4), generator=stream),
         text=torch.randint(10, (rows, 3), generator=stream),
     )
 
