@@ -3,12 +3,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from videopoet.generation.sampling import Sampling, guide, keep_top_k, keep_top_p, sample
+from videopoet.generation.sampling import Sampling, gumbel_noise, guide, keep_top_k, keep_top_p, sample
 from videopoet.runtime import generator
 
 
 def random_logits(seed, rows=3, width=11):
     return 3 * torch.randn(rows, width, generator=generator("logits", seed))
+
+
+def noise(rows, width, seed=0):
+    return gumbel_noise((rows, width), generator("noise", seed))
 
 
 def test_a_guidance_scale_of_one_is_the_prompt_alone():
@@ -49,32 +53,37 @@ def test_top_p_keeps_the_fewest_tokens_that_reach_it(seed, top_p):
 
 def test_a_temperature_of_zero_takes_the_likeliest():
     logits = random_logits(2)
-    assert torch.equal(sample(logits, Sampling(temperature=0), torch.rand(3)), logits.argmax(dim=1))
+    assert torch.equal(sample(logits, Sampling(temperature=0), noise(3, 11)), logits.argmax(dim=1))
 
 
 def test_samples_follow_the_probabilities():
     logits = torch.tensor([[0.1, 0.2, 0.3, 0.4]]).log()
-    evenly = (torch.arange(1000) + 0.5) / 1000
-    chosen = sample(logits.expand(1000, 4), Sampling(), evenly)
-    assert chosen.bincount().tolist() == pytest.approx([100, 200, 300, 400], abs=1)
+    counts = sample(logits.expand(20000, 4), Sampling(), noise(20000, 4)).bincount()
+    expected = torch.tensor([2000.0, 4000.0, 6000.0, 8000.0])
+    assert ((counts - expected).square() / expected).sum() < 16.3  # chi-square, 3 degrees of freedom, p = 0.001
 
 
-@pytest.mark.parametrize("uniform", [0.0, 0.5, 1.0 - 2**-24, 1.0])
-def test_an_excluded_token_is_never_drawn(uniform):
-    logits = torch.tensor([[float("-inf"), 1.0, 0.0, float("-inf")]])
-    assert sample(logits, Sampling(), torch.tensor([uniform])).item() in (1, 2)
-    assert sample(logits, Sampling(top_k=1), torch.tensor([uniform])).item() == 1
-    assert sample(logits, Sampling(top_p=0.1), torch.tensor([uniform])).item() == 1
+@pytest.mark.parametrize("seed", range(4))
+def test_an_excluded_token_is_never_drawn(seed):
+    logits = torch.tensor([[float("-inf"), 1.0, 0.0, float("-inf")]]).expand(500, 4)
+    assert set(sample(logits, Sampling(), noise(500, 4, seed)).tolist()) == {1, 2}
+    assert (sample(logits, Sampling(top_k=1), noise(500, 4, seed)) == 1).all()
+    assert (sample(logits, Sampling(top_p=0.1), noise(500, 4, seed)) == 1).all()
+
+
+def test_noise_is_finite_where_the_random_number_is_zero_or_nearly_one(monkeypatch):
+    monkeypatch.setattr(torch, "rand", lambda shape, generator: torch.tensor([0.0, 1 - 2**-24]))
+    assert gumbel_noise((2,), generator(0)).isfinite().all()
 
 
 def test_a_low_temperature_is_safer_than_a_high_one():
-    logits, evenly = torch.tensor([[0.0, 1.0]]).expand(100, 2), (torch.arange(100) + 0.5) / 100
-    shares = [sample(logits, Sampling(temperature=t), evenly).float().mean() for t in (0.2, 1.0, 5.0)]
+    logits, drawn = torch.tensor([[0.0, 1.0]]).expand(1000, 2), noise(1000, 2)
+    shares = [sample(logits, Sampling(temperature=t), drawn).float().mean() for t in (0.2, 1.0, 5.0)]
     assert shares[0] > shares[1] > shares[2] > 0.5
 
 
-def test_a_row_depends_on_its_own_number_alone():
-    logits, uniform = random_logits(3), torch.tensor([0.1, 0.5, 0.9])
-    together = sample(logits, Sampling(top_p=0.9), uniform)
-    alone = [sample(logits[i : i + 1], Sampling(top_p=0.9), uniform[i : i + 1]).item() for i in range(3)]
+def test_a_row_depends_on_its_own_noise_alone():
+    logits, drawn = random_logits(3), noise(3, 11)
+    together = sample(logits, Sampling(top_p=0.9), drawn)
+    alone = [sample(logits[i : i + 1], Sampling(top_p=0.9), drawn[i : i + 1]).item() for i in range(3)]
     assert together.tolist() == alone

@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Generator, Tensor
 
 from videopoet.config import BaseConfig
-from videopoet.generation.sampling import Sampling, sample
+from videopoet.generation.sampling import Sampling, gumbel_noise, sample
 from videopoet.models.super_resolution import UNKNOWN, SuperResolution
 
 
@@ -67,19 +67,17 @@ def decode(
     unknown = codes == UNKNOWN
     num_unknown = int(unknown[0].sum())
     assert (unknown.sum(dim=1) == num_unknown).all(), "rows must have equally many unknown codes"
-    num_groups = model.config.num_groups
     choosing = Sampling(temperature=sampling.temperature)
     steps = min(sampling.num_steps, num_unknown)  # each chooses one code at least
     for step in range(steps):
         logits = _guided_logits(model, codes.view(shape), low_codes, text, sampling).flatten(1, 3)  # (B, N, G, V)
-        draws = torch.stack([torch.rand(codes.shape[1], num_groups + 1, generator=stream) for stream in generators])
-        draws = draws.to(codes.device)
-        groups = sample(logits.flatten(0, 2), choosing, draws[..., :-1].flatten()).view(logits.shape[:-1])
+        noise = torch.stack([gumbel_noise(tuple(logits.shape[1:]), stream) for stream in generators]).to(codes.device)
+        groups = sample(logits.flatten(0, 2), choosing, noise.flatten(0, 2)).view(logits.shape[:-1])
         chosen = model.codes(groups)
         sureness = logits.log_softmax(-1).gather(-1, groups[..., None]).squeeze(-1).sum(-1)  # (B, N)
         progress = (step + 1) / steps
-        gumbel = -torch.log(-torch.log(draws[..., -1].clamp(1e-9, 1 - 1e-7)))
-        sureness = sureness + sampling.choice_temperature * (1 - progress) * gumbel
+        noise = torch.stack([gumbel_noise((codes.shape[1],), stream) for stream in generators]).to(codes.device)
+        sureness = sureness + sampling.choice_temperature * (1 - progress) * noise
         sureness = sureness.masked_fill(codes != UNKNOWN, float("inf"))
         num_left = int(num_unknown * masked_share(torch.tensor(progress))) if step + 1 < steps else 0
         num_left = max(min(num_left, num_unknown - step - 1), steps - step - 1)

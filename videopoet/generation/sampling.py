@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 
 @dataclass(frozen=True)
@@ -46,14 +46,22 @@ def keep_top_p(logits: Tensor, top_p: float) -> Tensor:
     return torch.empty_like(logits).scatter_(-1, order, ordered)
 
 
-def sample(logits: Tensor, sampling: Sampling, uniform: Tensor) -> Tensor:
-    """Choose one token per row.
+def gumbel_noise(shape: tuple[int, ...], generator: Generator) -> Tensor:
+    """What `sample` takes, drawn on the CPU: independent standard Gumbel numbers."""
+    uniform = torch.rand(shape, generator=generator)
+    return -torch.log(-torch.log(uniform.clamp(1e-9, 1 - 2**-24)))
+
+
+def sample(logits: Tensor, sampling: Sampling, noise: Tensor) -> Tensor:
+    """Choose one token per row: the highest sum of logit and noise, which draws from the softmax of the logits.
+
+    With the same noise, logits that differ little nearly always give the same token; decoders that guess ahead and
+    check their guesses rest on that.
 
     Args:
         logits: (N, V), already guided.
         sampling: Temperature, top-k and top-p.
-        uniform: (N,) in [0, 1). The choice is the token at which the cumulative probability passes it, so that a row
-            depends on its own number and on nothing else in the batch.
+        noise: (N, V), `gumbel_noise`; a row depends on its own and on nothing else in the batch.
 
     Returns:
         int64 indices, (N,).
@@ -64,8 +72,4 @@ def sample(logits: Tensor, sampling: Sampling, uniform: Tensor) -> Tensor:
     logits = logits / sampling.temperature
     if sampling.top_k is not None:
         logits = keep_top_k(logits, sampling.top_k)
-    cumulative = keep_top_p(logits, sampling.top_p).softmax(dim=-1).cumsum(dim=-1)
-    total = cumulative[:, -1:]
-    # Rounding must not push the threshold to the total: the token found would have no probability.
-    threshold = torch.minimum(uniform[:, None] * total, torch.nextafter(total, torch.zeros_like(total)))
-    return torch.searchsorted(cumulative, threshold, right=True).squeeze(-1)
+    return (keep_top_p(logits, sampling.top_p) + noise).argmax(dim=-1)

@@ -4,38 +4,17 @@ import torch
 from videopoet.generation.decoders.autoregressive import Autoregressive
 from videopoet.generation.sampling import Sampling, guide
 from videopoet.runtime import generator
-from videopoet.sequence.layout import UNKNOWN, batch_rows, plan
+from videopoet.sequence.layout import UNKNOWN, batch_rows
 from videopoet.sequence.tasks import TASKS
 
-GRID, AUDIO, TEXT = (5, 2, 2), (2, 17), 12
 GREEDY = Sampling(temperature=0)
 every_task = pytest.mark.parametrize("task", TASKS.values(), ids=list(TASKS))
-
-
-def planned(poet, task, seed=0, num_words=3):
-    """A row of the task with random pieces, whose output is to be generated."""
-    stream = generator("row", seed)
-    vocabulary = poet.parts.vocabulary
-    whole = {
-        "text": torch.randint(vocabulary.config.text_size, (num_words,), generator=stream),
-        "video": torch.randint(64, GRID, generator=stream),
-        "audio": torch.randint(16, AUDIO, generator=stream),
-    }
-    shapes = {"text_out": (TEXT,), "audio_out": AUDIO, "video_out": GRID}
-    pieces = {view.piece: view.of(whole[view.modality]) for view in task.given if view.modality != "text" or num_words}
-    outputs = {f"{view.modality}_out" for view in task.predict}
-    shapes = {name: shape for name, shape in shapes.items() if name in outputs}
-    if task.open_ended:
-        shapes = {"video_out": (1, *GRID[1:])}
-    return plan(task, vocabulary, pieces, shapes)
 
 
 def decode(poet, rows, against=(), sampling=GREEDY, seed=0, **options):
     streams = [generator(seed, index) for index in range(len(rows))]
     parts = poet.parts
-    return Autoregressive().decode(
-        parts.language_model, parts.vocabulary, rows, against, sampling, streams, **options
-    )
+    return Autoregressive().decode(parts.language_model, parts.vocabulary, rows, against, sampling, streams, **options)
 
 
 @torch.no_grad()
@@ -69,7 +48,7 @@ def decode_without_cache(poet, row, against=None, scale=1.0):
 
 
 @every_task
-def test_cached_equals_uncached(poet, task, monkeypatch):
+def test_cached_equals_uncached(poet, planned, task, monkeypatch):
     row = planned(poet, task)
     expected_tokens, expected_logits = decode_without_cache(poet, row)
     seen, model = [], poet.parts.language_model
@@ -82,7 +61,7 @@ def test_cached_equals_uncached(poet, task, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["text_to_video", "stylization", "text_to_audio"])
-def test_guided_rows_of_one_batch_equal_rows_on_their_own(poet, name):
+def test_guided_rows_of_one_batch_equal_rows_on_their_own(poet, planned, name):
     row, without = planned(poet, TASKS[name]), planned(poet, TASKS[name], num_words=0)
     expected, _ = decode_without_cache(poet, row, without, scale=3.0)
     (decoded,) = decode(poet, [row], [without], Sampling(temperature=0, guidance_scale=3.0))
@@ -90,7 +69,7 @@ def test_guided_rows_of_one_batch_equal_rows_on_their_own(poet, name):
     assert not torch.equal(decoded.tokens, decode(poet, [row])[0].tokens), "guidance must matter for this to be a test"
 
 
-def test_a_guidance_scale_of_one_is_no_guidance(poet):
+def test_a_guidance_scale_of_one_is_no_guidance(poet, planned):
     row = planned(poet, TASKS["text_to_video"])
     without = planned(poet, TASKS["text_to_video"], num_words=0)
     (decoded,) = decode(poet, [row], [without], Sampling(temperature=0, guidance_scale=1.0))
@@ -98,7 +77,7 @@ def test_a_guidance_scale_of_one_is_no_guidance(poet):
 
 
 @pytest.mark.parametrize("name", ["text_to_video", "video_captioning"])
-def test_a_row_becomes_the_same_in_any_company(poet, name):
+def test_a_row_becomes_the_same_in_any_company(poet, planned, name):
     rows = [planned(poet, TASKS[name], seed=number, num_words=number + 1) for number in range(3)]
     together = decode(poet, rows, sampling=Sampling())
     for number, row in enumerate(rows):
@@ -109,7 +88,7 @@ def test_a_row_becomes_the_same_in_any_company(poet, name):
         assert torch.equal(alone.tokens, together[number].tokens)
 
 
-def test_the_seed_decides(poet):
+def test_the_seed_decides(poet, planned):
     row = planned(poet, TASKS["text_to_video"])
     first, again, other = (decode(poet, [row], sampling=Sampling(), seed=seed)[0].tokens for seed in (1, 1, 2))
     assert torch.equal(first, again)
@@ -117,7 +96,7 @@ def test_the_seed_decides(poet):
 
 
 @every_task
-def test_every_position_gets_a_token_that_belongs_there(poet, task):
+def test_every_position_gets_a_token_that_belongs_there(poet, planned, task):
     row = planned(poet, task)
     wild = Sampling(temperature=10.0)
     (decoded,) = decode(poet, [row], sampling=wild)
@@ -126,7 +105,7 @@ def test_every_position_gets_a_token_that_belongs_there(poet, task):
     assert ((start <= decoded.tokens) & (decoded.tokens < stop)).all()
 
 
-def test_a_text_ends_where_the_model_ends_it(poet):
+def test_a_text_ends_where_the_model_ends_it(poet, planned):
     row = planned(poet, TASKS["video_captioning"])
     end = poet.parts.vocabulary.special("<eot_o>")
     steps = []
@@ -143,7 +122,7 @@ def test_a_text_ends_where_the_model_ends_it(poet):
     pytest.fail("no text ended early")
 
 
-def test_what_a_step_raises_ends_the_decoding(poet):
+def test_what_a_step_raises_ends_the_decoding(poet, planned):
     def cancel():
         raise KeyboardInterrupt
 
@@ -151,7 +130,7 @@ def test_what_a_step_raises_ends_the_decoding(poet):
         decode(poet, [planned(poet, TASKS["unconditional"])], on_step=cancel)
 
 
-def test_there_is_one_step_per_unknown_token(poet):
+def test_there_is_one_step_per_unknown_token(poet, planned):
     row, steps = planned(poet, TASKS["audio_video_continuation"]), []
     decode(poet, [row], on_step=lambda: steps.append(1))
     assert len(steps) == int(row.to_generate.sum())

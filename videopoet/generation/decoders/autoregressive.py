@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from videopoet.generation.decoders.base import Decoder
-from videopoet.generation.sampling import Sampling, guide, sample
+from videopoet.generation.sampling import Sampling, guide, gumbel_noise, sample
 from videopoet.models.language_model import LanguageModel
 from videopoet.sequence.layout import UNKNOWN, Row, batch_rows
 from videopoet.sequence.vocabulary import Vocabulary
@@ -37,7 +37,6 @@ class Autoregressive(Decoder):
         unknown = [place for place, chosen in enumerate((tokens[0] == UNKNOWN).tolist()) if chosen]
         assert torch.equal(batch.to_generate, batch.to_generate[:1].expand_as(tokens)), "outputs must have one shape"
         ranges = batch.ranges[0].tolist()
-        uniforms = torch.stack([torch.rand(len(unknown), generator=stream) for stream in generators], dim=1).to(device)
         end = vocabulary.special("<eot_o>")
         ended = torch.zeros(len(rows), dtype=torch.bool, device=device)
 
@@ -45,7 +44,7 @@ class Autoregressive(Decoder):
         placed = model.embedding.of_places(batch.modality, batch.places)  # (B, L, D)
         cache = Cache(layers=[_Layer(length) for _ in range(model.num_layers)])
         fed = 0
-        for uniform, place in zip(uniforms, unknown, strict=True):
+        for place in unknown:
             step = slice(fed, place)
             embeddings = model.embed_tokens(tokens[:, step], batch.modality[:, step]) + placed[:, step]
             hidden = model(embeddings, mask[:, :, step, :place], positions[:, step], cache)[:, -1]  # (B, D)
@@ -53,7 +52,8 @@ class Autoregressive(Decoder):
             logits = model.logits(hidden, start, stop)  # (B, stop - start)
             if against:
                 logits = guide(*logits.chunk(2), scale=sampling.guidance_scale)
-            chosen = start + sample(logits, sampling, uniform)
+            noise = torch.stack([gumbel_noise((stop - start,), stream) for stream in generators]).to(device)
+            chosen = start + sample(logits, sampling, noise)
             if start <= end < stop:  # a text, which may end before its last position
                 chosen = chosen.masked_fill(ended, end)
                 ended |= chosen == end
