@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -13,9 +13,9 @@ from typing import Any, Self
 import torch
 
 from videopoet import __version__, checkpoint, runtime
-from videopoet.errors import TaskError
-from videopoet.generation import given, poet_folder, upscaling
-from videopoet.generation.composition import Composition
+from videopoet.errors import TaskError, VideoPoetError
+from videopoet.generation import chain, given, poet_folder, upscaling
+from videopoet.generation.composition import HEARING, Composition
 from videopoet.generation.decoders.autoregressive import Autoregressive
 from videopoet.generation.filling import MOST_ROWS, go_on_together
 from videopoet.generation.film import Film
@@ -274,6 +274,51 @@ class VideoPoet:
         """
         return Film(self.parts, self.decoder, story, inputs, progress, on_step)
 
+    def chain(
+        self,
+        steps: chain.Steps,
+        *,
+        seed: int | None = None,
+        progress: bool = True,
+        on_step: Callable[[int, int], None] | None = None,
+        on_result: Callable[[int, Result], None] | None = None,
+    ) -> list[Result]:
+        """Run tasks in a row, each on what those before it made; `generation.chain` says what becomes of which.
+
+        Args:
+            steps: Mappings with `task` and other fields of `Request`; all are checked before the first is begun.
+            seed: Every step's seed follows from it, unless the step has its own.
+            progress: Show a bar for each step, if standard error is a terminal.
+            on_step: As in `generate`, of each step in turn.
+            on_result: Called with the index of a step and its result, as soon as there is one.
+
+        Returns:
+            The results of all steps; the metadata of each tells those before it.
+
+        Raises:
+            TaskError: A step does not fit its task, the model, or the steps before it.
+            MediaError: A given file is missing or broken.
+        """
+        seed = _drawn_seed() if seed is None else seed
+        parts = self.parts
+        links = chain.link(steps, seed, hears=HEARING.name in parts.settings.tasks)
+        for number, link in enumerate(links, start=1):
+            with _naming_step(number):
+                request = link.request().completed(parts.settings)
+                Composition(parts, request, seed)
+                if request.upscale is not None:
+                    upscaling.check(parts, request.upscale)
+        results: list[Result] = []
+        told: list[dict[str, Any]] = []
+        for number, link in enumerate(links, start=1):
+            with _naming_step(number):
+                result = self(link.request([made.media for made in results]), progress=progress, on_step=on_step)
+            results.append(replace(result, metadata={**result.metadata, "chain_seed": seed, "chain": list(told)}))
+            told.append(result.metadata)
+            if on_result is not None:
+                on_result(number - 1, results[-1])
+        return results
+
     def _result(self, composition: Composition, media: Media | str) -> Result:
         """What was made, with how."""
         request = composition.request
@@ -391,6 +436,15 @@ class VideoPoet:
             "device": str(parts.device),
             "dtype": str(parts.language_model.head_weight.dtype).removeprefix("torch."),
         }
+
+
+@contextlib.contextmanager
+def _naming_step(number: int) -> Iterator[None]:
+    """Let errors say which step of a chain they are from."""
+    try:
+        yield
+    except VideoPoetError as error:
+        raise type(error)(f"step {number}: {error}", code=error.code) from error
 
 
 def _drawn_seed() -> int:
