@@ -49,7 +49,8 @@ def structure_clip(depth: Tensor | None, flow: Tensor) -> Tensor:
         return torch.cat([flow, torch.zeros_like(flow[:, :1])], dim=1)
     farthest, nearest = depth.amin((1, 2, 3, 4), keepdim=True), depth.amax((1, 2, 3, 4), keepdim=True)
     spread = nearest - farthest
-    depth = torch.where(spread > 0, (depth - farthest) / spread.clamp_min(1e-12) * 2.0 - 1.0, torch.zeros_like(depth))
+    placed = ((depth - farthest) / spread.clamp_min(1e-12) * 2.0 - 1.0).clamp(-1.0, 1.0)
+    depth = torch.where(spread > 0, placed, torch.zeros_like(depth))
     return torch.cat([flow, depth.to(flow.dtype)], dim=1)
 
 
