@@ -5,11 +5,13 @@ so that help and mistakes answer at once.
 """
 
 from videopoet.cli import (  # noqa: F401  each adds its commands, in this order
+    chain,
     convert,
     describe,
     evaluate,
     film,
     generate,
+    serve,
     train,
     upscale,
 )

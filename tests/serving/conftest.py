@@ -1,0 +1,138 @@
+"""A server in the test's own process: the application behind real HTTP, and a worker of a tiny poet in a thread."""
+
+import importlib.util
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("fastapi")
+pytest.importorskip("uvicorn")
+pytest.importorskip("python_multipart")
+pytest.importorskip("prometheus_client")
+pytest.importorskip("httpx")
+
+import httpx
+import uvicorn
+
+from videopoet.serving.intake import Ceilings
+from videopoet.serving.jobs import Jobs
+from videopoet.serving.server import Service, create_app
+from videopoet.serving.storage import Storage
+from videopoet.serving.worker import Worker
+
+_spec = importlib.util.spec_from_file_location("poets", Path(__file__).parents[1] / "generation" / "conftest.py")
+_poets = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(_poets)
+make_poet = _poets.make_poet
+random_picture, random_clip, random_sound = _poets.random_picture, _poets.random_clip, _poets.random_sound
+
+
+class Running:
+    """A server on a free port, and a worker that a test may start, pause and stop."""
+
+    def __init__(self, folder, poet, with_worker=True, **how):
+        self.service = Service(folder, num_workers=0, **how)
+        config = uvicorn.Config(
+            create_app(self.service), port=0, log_level="error", http="h11", timeout_graceful_shutdown=1
+        )
+        self.server = uvicorn.Server(config)
+        self.thread = threading.Thread(target=self.server.run, daemon=True)
+        self.thread.start()
+        wait_for(lambda: self.server.started, 20)
+        port = self.server.servers[0].sockets[0].getsockname()[1]
+        self.address = f"http://127.0.0.1:{port}"
+        self.client = httpx.Client(base_url=self.address, timeout=30)
+        self.poet, self.worker, self.storage = poet, None, self.service.storage
+        self.jobs = Jobs(self.storage.queue)
+        if with_worker:
+            self.start_worker()
+
+    def start_worker(self, name="worker", **how):
+        self.worker = Worker(self.poet, Jobs(self.storage.queue), Storage(self.storage.folder), name, **how)
+        self.worker_thread = threading.Thread(target=self.worker.run, daemon=True)
+        self.worker_thread.start()
+        wait_for(lambda: self.jobs.workers().get("ready"), 10)
+
+    def stop_worker(self):
+        if self.worker is not None:
+            self.worker.stopping.set()
+            self.worker_thread.join(20)
+            self.worker = None
+
+    def close(self):
+        self.stop_worker()
+        self.client.close()
+        self.server.should_exit = True
+        self.thread.join(20)
+
+    def post(self, path="/v1/videos", **fields):
+        return self.client.post(path, json=fields)
+
+    def made(self, path="/v1/videos", status="completed", **fields):
+        """What a job became."""
+        answer = self.post(path, **fields)
+        assert answer.status_code == 200, answer.text
+        return self.ended(answer.json()["id"], status)
+
+    def ended(self, job_id, status="completed"):
+        wait_for(lambda: self.look(job_id)["status"] not in ("queued", "in_progress"), 60)
+        job = self.look(job_id)
+        assert job["status"] == status, job
+        return job
+
+    def look(self, job_id):
+        return self.client.get(f"/v1/videos/{job_id}").json()
+
+
+def wait_for(condition, seconds):
+    """Wait until something is so."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"it was not so within {seconds} s"
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="session")
+def poet():
+    return make_poet()
+
+
+@pytest.fixture(scope="module")
+def running(poet, tmp_path_factory):
+    """A server with a worker, shared by the tests of a module."""
+    server = Running(tmp_path_factory.mktemp("server"), poet)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def start(poet, tmp_path):
+    """Servers of a test's own."""
+    started = []
+
+    def begin(folder=None, **how):
+        started.append(Running(folder or tmp_path / "server", poet, **how))
+        return started[-1]
+
+    yield begin
+    for server in started:
+        server.close()
+
+
+@pytest.fixture(scope="session")
+def png(tmp_path_factory):
+    """The bytes of a picture."""
+    import torch
+
+    from videopoet.media.types import Image
+
+    path = tmp_path_factory.mktemp("media") / "picture.png"
+    Image(torch.full((3, 24, 24), 200, dtype=torch.uint8)).save(path)
+    return path.read_bytes()
+
+
+@pytest.fixture(scope="session")
+def ceilings():
+    return Ceilings

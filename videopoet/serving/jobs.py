@@ -1,0 +1,421 @@
+"""The queue on disk: jobs with leases, in one SQLite file that API and workers open side by side.
+
+What is promised: a job that was accepted is on disk before its id is given out. It is run at least once and at most
+`MOST_ATTEMPTS` times, and has exactly one visible result: a worker that lost its lease cannot write one. A worker keeps
+its jobs by heartbeats; those of a dead one are queued again, and fail when they were its second death.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from videopoet.errors import DataError, TaskError
+
+STATUSES = ("queued", "in_progress", "completed", "failed", "cancelled")
+ENDED = ("completed", "failed", "cancelled")
+MOST_ATTEMPTS = 2
+LEASE_SECONDS = 20.0
+WORKER_SEEN_SECONDS = 15.0
+"""A worker that has not been seen for so long does not count as ready."""
+SCHEMA_VERSION = 1
+_SCHEMA = """
+CREATE TABLE jobs (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    owner TEXT NOT NULL,
+    status TEXT NOT NULL DEFAULT 'queued' CHECK (status IN ('queued','in_progress','completed','failed','cancelled')),
+    progress INTEGER NOT NULL DEFAULT 0,
+    task TEXT NOT NULL,
+    request TEXT NOT NULL,
+    shape TEXT,
+    parent TEXT,
+    created_at REAL NOT NULL,
+    started_at REAL,
+    completed_at REAL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    worker TEXT,
+    lease_until REAL,
+    error TEXT,
+    result TEXT
+);
+CREATE INDEX jobs_waiting ON jobs (status, number);
+CREATE INDEX jobs_of_owner ON jobs (owner, number);
+CREATE TABLE workers (
+    id TEXT PRIMARY KEY,
+    state TEXT NOT NULL,
+    description TEXT,
+    seen_at REAL NOT NULL
+);
+CREATE TABLE models (name TEXT PRIMARY KEY, description TEXT NOT NULL, seen_at REAL NOT NULL);
+"""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One row of the queue; times are seconds since 1970."""
+
+    number: int
+    """Grows with the order of arrival."""
+    id: str
+    owner: str
+    """Whose key asked for it; empty where there are no keys."""
+    status: str
+    progress: int
+    """Percent."""
+    task: str
+    request: dict[str, Any]
+    """`fields` of the request, and `inputs`: the names of files in the job's folder by the fields they are for."""
+    shape: str | None
+    """Jobs of one shape may share a batch; None is always alone."""
+    parent: str | None
+    """The job whose result this one goes on from."""
+    created_at: float
+    started_at: float | None
+    completed_at: float | None
+    attempts: int
+    worker: str | None
+    lease_until: float | None
+    error: dict[str, str] | None
+    result: dict[str, Any] | None
+
+    @property
+    def ended(self) -> bool:
+        return self.status in ENDED
+
+
+_COLUMNS = [field.name for field in fields(Job)]
+_JSON = ("request", "error", "result")
+
+
+def new_id() -> str:
+    """An id that nobody can guess: 128 random bits."""
+    return f"video_{secrets.token_hex(16)}"
+
+
+class Jobs:
+    """The queue.
+
+    Args:
+        path: The file; it is made where there is none.
+
+    Raises:
+        DataError: The file is damaged, or was written by a newer version; it is left as it is.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self._local = threading.local()
+        self._connections: list[sqlite3.Connection] = []
+        self._lock = threading.Lock()
+        try:
+            self._open()
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError):
+                raise
+            raise DataError(
+                f"the queue file {self.path.name} is damaged; a SQLite file that a server wrote is needed; move it "
+                "away to begin with an empty queue, or put a copy in its place",
+                code="queue_corrupt",
+            ) from None
+
+    def _open(self) -> None:
+        connection = self._connection()
+        connection.execute("PRAGMA journal_mode = WAL")
+        with self._writing() as writing:
+            version = writing.execute("PRAGMA user_version").fetchone()[0]
+            if version == 0:
+                for statement in filter(str.strip, _SCHEMA.split(";")):
+                    writing.execute(statement)
+                writing.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            elif version != SCHEMA_VERSION:
+                raise DataError(
+                    f"the queue file {self.path.name} has schema {version}; this version of videopoet reads "
+                    f"{SCHEMA_VERSION}; install the version that wrote it, or choose another folder",
+                    code="queue_version",
+                )
+        found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if found != "ok":
+            raise sqlite3.DatabaseError(found)
+
+    def close(self) -> None:
+        """Close the file for all threads."""
+        with self._lock:
+            while self._connections:
+                self._connections.pop().close()
+
+    # -- what a client asks for ------------------------------------------------------------------------------------
+
+    def add(
+        self,
+        job_id: str,
+        owner: str,
+        task: str,
+        request: Mapping[str, Any],
+        *,
+        shape: str | None = None,
+        parent: str | None = None,
+        most_queued: int,
+    ) -> Job:
+        """Put a job at the end of the queue; it is on disk when this returns.
+
+        Raises:
+            TaskError: So many are waiting already.
+        """
+        with self._writing() as writing:
+            waiting = writing.execute("SELECT count(*) FROM jobs WHERE status = 'queued'").fetchone()[0]
+            if waiting >= most_queued:
+                raise TaskError(
+                    f"{waiting} jobs are waiting; the most is {most_queued}; ask again later", code="queue_full"
+                )
+            writing.execute(
+                "INSERT INTO jobs (id, owner, task, request, shape, parent, created_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (job_id, owner, task, json.dumps(request), shape, parent, time.time()),
+            )
+        job = self.get(job_id, owner)
+        assert job is not None
+        return job
+
+    def get(self, job_id: str, owner: str) -> Job | None:
+        """The job, if that owner has one of that id."""
+        return self._one("WHERE id = ? AND owner = ?", (job_id, owner))
+
+    def list(self, owner: str, *, after: Job | None = None, limit: int = 20, newest_first: bool = True) -> list[Job]:
+        """Jobs in the order of their arrival, from the one after `after` on."""
+        compare, order = ("<", "DESC") if newest_first else (">", "ASC")
+        where, values = "WHERE owner = ?", [owner]
+        if after is not None:
+            where, values = f"{where} AND number {compare} ?", [owner, after.number]
+        return self._many(f"{where} ORDER BY number {order} LIMIT ?", (*values, limit))
+
+    def place(self, job: Job) -> int:
+        """How many jobs will begin before this one, if it waits."""
+        row = self._connection().execute(
+            "SELECT count(*) FROM jobs WHERE status = 'queued' AND number < ?", (job.number,)
+        )
+        return row.fetchone()[0]
+
+    def cancel(self, job_id: str, owner: str) -> Job | None:
+        """End a job that has not ended; its worker finds out at its next heartbeat. None where there is no such job."""
+        with self._writing() as writing:
+            writing.execute(
+                "UPDATE jobs SET status = 'cancelled', completed_at = ?, lease_until = NULL "
+                "WHERE id = ? AND owner = ? AND status IN ('queued', 'in_progress')",
+                (time.time(), job_id, owner),
+            )
+        return self.get(job_id, owner)
+
+    def remove(self, job_id: str, owner: str) -> Job | None:
+        """Forget a job, which ends it; what it was, or None where there is no such job."""
+        with self._writing() as writing:
+            rows = writing.execute(
+                f"DELETE FROM jobs WHERE id = ? AND owner = ? RETURNING {', '.join(_COLUMNS)}", (job_id, owner)
+            ).fetchall()
+        return _job(rows[0]) if rows else None
+
+    def known_ids(self) -> set[str]:
+        """The ids of all jobs."""
+        return {row[0] for row in self._connection().execute("SELECT id FROM jobs")}
+
+    def oldest_ended(self, limit: int) -> list[Job]:
+        """Those that may be removed to make room, the oldest first."""
+        marks = ", ".join("?" * len(ENDED))
+        return self._many(f"WHERE status IN ({marks}) ORDER BY number LIMIT ?", (*ENDED, limit))
+
+    # -- what a worker does ----------------------------------------------------------------------------------------
+
+    def claim(self, worker: str, most: int = 1, lease_seconds: float = LEASE_SECONDS) -> list[Job]:
+        """Take the job that has waited longest, and others of its shape that wait; an empty list where none does.
+
+        A job that a worker died with before is taken alone, so that one that kills workers takes no other with it.
+        """
+        self.recover()
+        if not self._connection().execute("SELECT 1 FROM jobs WHERE status = 'queued' LIMIT 1").fetchone():
+            return []
+        with self._writing() as writing:
+            found = writing.execute(
+                "SELECT number, shape, attempts FROM jobs WHERE status = 'queued' ORDER BY number LIMIT 1"
+            ).fetchone()
+            if found is None:
+                return []
+            number, shape, attempts = found
+            numbers = [number]
+            if shape is not None and attempts == 0 and most > 1:
+                alike = writing.execute(
+                    "SELECT number FROM jobs WHERE status = 'queued' AND shape = ? AND attempts = 0 AND number > ? "
+                    "ORDER BY number LIMIT ?",
+                    (shape, number, most - 1),
+                )
+                numbers += [row[0] for row in alike]
+            now = time.time()  # after the lock: a lease must not lose what waiting for it took
+            rows = writing.execute(
+                "UPDATE jobs SET status = 'in_progress', progress = 0, worker = ?, lease_until = ?, started_at = ?, "
+                f"attempts = attempts + 1 WHERE number IN ({', '.join('?' * len(numbers))}) "
+                f"RETURNING {', '.join(_COLUMNS)}",
+                (worker, now + lease_seconds, now, *numbers),
+            ).fetchall()
+        return sorted(map(_job, rows), key=lambda job: job.number)
+
+    def keep(self, jobs: Sequence[Job], progress: int | None = None, lease_seconds: float = LEASE_SECONDS) -> set[str]:
+        """Renew the leases of a worker's jobs and note their progress; the ids of those that are still its own."""
+        held = set()
+        with self._writing() as writing:
+            for job in jobs:
+                changed = writing.execute(
+                    "UPDATE jobs SET lease_until = ?, progress = max(progress, coalesce(?, 0)) WHERE id = ? "
+                    "AND worker = ? AND attempts = ? AND status = 'in_progress'",
+                    (time.time() + lease_seconds, progress, job.id, job.worker, job.attempts),
+                )
+                held |= {job.id} if changed.rowcount else set()
+        return held
+
+    def complete(self, job: Job, result: Mapping[str, Any]) -> bool:
+        """Give a job its result; False where it is no longer this worker's, and the result must not be seen."""
+        return self._end(job, "completed", 100, result=json.dumps(result))
+
+    def fail(self, job: Job, code: str, message: str) -> bool:
+        """End a job with the reason; False where it is no longer this worker's."""
+        return self._end(job, "failed", job.progress, error=json.dumps({"code": code, "message": message}))
+
+    def give_back(self, job: Job) -> None:
+        """Put a job back in its place in the queue, as if it had not been taken."""
+        with self._writing() as writing:
+            writing.execute(
+                "UPDATE jobs SET status = 'queued', progress = 0, worker = NULL, lease_until = NULL, started_at = NULL,"
+                " attempts = attempts - 1 WHERE id = ? AND worker = ? AND attempts = ? AND status = 'in_progress'",
+                (job.id, job.worker, job.attempts),
+            )
+
+    def _end(self, job: Job, status: str, progress: int, **values: str) -> bool:
+        (name, value), *_ = values.items()
+        with self._writing() as writing:
+            changed = writing.execute(
+                f"UPDATE jobs SET status = ?, progress = max(progress, ?), completed_at = ?, lease_until = NULL, "
+                f"{name} = ? WHERE id = ? AND worker = ? AND attempts = ? AND status = 'in_progress'",
+                (status, progress, time.time(), value, job.id, job.worker, job.attempts),
+            )
+        return changed.rowcount == 1
+
+    def recover(self) -> int:
+        """Queue again what is in progress with a lease that has run out, or fail it; returns how many there were."""
+        return self._take_back("lease_until < ?", (time.time(),))
+
+    def release(self, worker: str) -> bool:
+        """The same for all jobs of a worker that is known to be dead; returns whether it ever was ready."""
+        with self._writing() as writing:
+            found = writing.execute("DELETE FROM workers WHERE id = ? RETURNING state", (worker,)).fetchall()
+        self._take_back("worker = ?", (worker,))
+        return found == [("ready",)]
+
+    def _take_back(self, which: str, values: tuple[Any, ...]) -> int:
+        found = self._connection().execute(
+            f"SELECT 1 FROM jobs WHERE status = 'in_progress' AND {which} LIMIT 1", values
+        )
+        if not found.fetchone():
+            return 0
+        error = {
+            "code": "worker_lost",
+            "message": f"the process that made it ended {MOST_ATTEMPTS} times; a job is begun no more often; ask for "
+            "less at once, such as a shorter or smaller clip",
+        }
+        with self._writing() as writing:
+            failed = writing.execute(
+                f"UPDATE jobs SET status = 'failed', completed_at = ?, lease_until = NULL, error = ? "
+                f"WHERE status = 'in_progress' AND attempts >= ? AND {which}",
+                (time.time(), json.dumps(error), MOST_ATTEMPTS, *values),
+            )
+            queued = writing.execute(
+                "UPDATE jobs SET status = 'queued', progress = 0, worker = NULL, lease_until = NULL, started_at = NULL "
+                f"WHERE status = 'in_progress' AND {which}",
+                values,
+            )
+        return failed.rowcount + queued.rowcount
+
+    # -- workers and figures ---------------------------------------------------------------------------------------
+
+    def see_worker(self, worker: str, state: str, description: Mapping[str, Any] | None = None) -> None:
+        """Note that a worker lives, in `state` loading or ready, and once which model it has."""
+        now = time.time()
+        with self._writing() as writing:
+            writing.execute(
+                "INSERT INTO workers (id, state, description, seen_at) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE "
+                "SET state = excluded.state, seen_at = excluded.seen_at, "
+                "description = coalesce(excluded.description, description)",
+                (worker, state, json.dumps(description) if description else None, now),
+            )
+            if description:
+                writing.execute(
+                    "INSERT INTO models (name, description, seen_at) VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE "
+                    "SET description = excluded.description, seen_at = excluded.seen_at",
+                    (description["name"], json.dumps(description), now),
+                )
+
+    def workers(self) -> dict[str, int]:
+        """How many workers have been seen lately, by state."""
+        rows = self._connection().execute(
+            "SELECT state, count(*) FROM workers WHERE seen_at > ? GROUP BY state", (time.time() - WORKER_SEEN_SECONDS,)
+        )
+        return dict(rows.fetchall())
+
+    def model(self) -> dict[str, Any] | None:
+        """What the worker that came last says of its model; None where there was none yet."""
+        row = self._connection().execute("SELECT description FROM models ORDER BY seen_at DESC LIMIT 1").fetchone()
+        return json.loads(row[0]) if row else None
+
+    def counts(self) -> dict[str, int]:
+        """How many jobs there are of each status."""
+        rows = self._connection().execute("SELECT status, count(*) FROM jobs GROUP BY status").fetchall()
+        return dict.fromkeys(STATUSES, 0) | dict(rows)
+
+    def seconds_spent(self) -> tuple[float, float, int]:
+        """How long the jobs that ran to an end waited and took, in all, and how many they are."""
+        row = self._connection().execute(
+            "SELECT total(started_at - created_at), total(completed_at - started_at), count(*) FROM jobs "
+            "WHERE status IN ('completed', 'failed') AND started_at IS NOT NULL"
+        )
+        return row.fetchone()
+
+    # -- the file --------------------------------------------------------------------------------------------------
+
+    def _one(self, where: str, values: Sequence[Any]) -> Job | None:
+        return next(iter(self._many(where, values)), None)
+
+    def _many(self, where: str, values: Sequence[Any]) -> list[Job]:
+        rows = self._connection().execute(f"SELECT {', '.join(_COLUMNS)} FROM jobs {where}", tuple(values))
+        return [_job(row) for row in rows.fetchall()]
+
+    def _connection(self) -> sqlite3.Connection:
+        """This thread's own."""
+        connection = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = sqlite3.connect(self.path, timeout=30.0, isolation_level=None, check_same_thread=False)
+            connection.execute("PRAGMA synchronous = FULL")  # an accepted job survives a loss of power too
+            self._local.connection = connection
+            with self._lock:
+                self._connections.append(connection)
+        return connection
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """A transaction that takes the write lock at once: one that began by reading could not wait for it."""
+        connection = self._connection()
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield connection
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        connection.execute("COMMIT")
+
+
+def _job(row: tuple[Any, ...]) -> Job:
+    values = dict(zip(_COLUMNS, row, strict=True))
+    return Job(**{name: json.loads(value) if name in _JSON and value else value for name, value in values.items()})

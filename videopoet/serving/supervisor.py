@@ -1,0 +1,92 @@
+"""The worker processes of a server: started with it, begun again when they die, ended with it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+
+from videopoet.serving.jobs import Jobs
+from videopoet.serving.worker import END_SECONDS
+
+LOOK_SECONDS = 0.2
+MOST_EARLY_DEATHS = 3
+"""So many deaths in a row before a worker was ready, and it is not begun again: its model cannot be loaded."""
+log = logging.getLogger("videopoet.serving")
+
+
+class Supervisor:
+    """Keeps worker processes alive.
+
+    Args:
+        jobs: The queue that they work on.
+        count: How many.
+        arguments: What `videopoet.serving.worker` is called with, but for its name and parent.
+    """
+
+    def __init__(self, jobs: Jobs, count: int, arguments: Sequence[str]):
+        self.jobs, self.count, self.arguments = jobs, count, list(arguments)
+        self.restarts = 0
+        self.given_up = False
+        """No worker could load its model."""
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._early_deaths = 0
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._look_after, name="supervisor", daemon=True)
+
+    def start(self) -> None:
+        """Begin the workers, and look after them from now on."""
+        for _ in range(self.count):
+            self._begin()
+        self._thread.start()
+
+    def end(self) -> None:
+        """End the workers; what they were making goes back into the queue."""
+        self._ending.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+        for process in self._processes.values():
+            process.terminate()
+        deadline = time.monotonic() + END_SECONDS
+        for name, process in self._processes.items():
+            try:
+                process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            self.jobs.release(name)
+        self._processes.clear()
+
+    @property
+    def pids(self) -> list[int]:
+        """Of the processes that run."""
+        return [process.pid for process in list(self._processes.values()) if process.poll() is None]
+
+    def _begin(self) -> None:
+        name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        command = [sys.executable, "-m", "videopoet.serving.worker", *self.arguments]
+        self._processes[name] = subprocess.Popen(
+            [*command, "--name", name, "--parent", str(os.getpid())], stdin=subprocess.DEVNULL
+        )
+
+    def _look_after(self) -> None:
+        while not self._ending.wait(LOOK_SECONDS):
+            for name, process in list(self._processes.items()):
+                if process.poll() is None:
+                    continue
+                del self._processes[name]
+                was_ready = self.jobs.release(name)
+                log.warning("a worker ended with status %s", process.returncode)
+                self._early_deaths = 0 if was_ready else self._early_deaths + 1
+                if self._early_deaths >= MOST_EARLY_DEATHS:
+                    log.error("%s workers in a row ended before they were ready; no more are begun", MOST_EARLY_DEATHS)
+                    self.given_up = True
+                elif not self._ending.wait(0.2 * self._early_deaths):
+                    self.restarts += 1
+                    self._begin()
