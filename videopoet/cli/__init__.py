@@ -10,7 +10,7 @@ from videopoet.cli import (  # noqa: F401  each adds its commands, in this order
     describe,
     evaluate,
     film,
-    generate,
+    generate, plan,
     serve,
     train,
     upscale,
