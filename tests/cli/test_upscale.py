@@ -1,0 +1,63 @@
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+import videopoet
+from videopoet import cli
+from videopoet.media.types import Image
+
+
+class FakePoet:
+    """Stands for the model: remembers what was asked of it."""
+
+    def __init__(self):
+        self.asked = []
+
+    def from_pretrained(self, model=None, device=None):
+        self.asked.append((model, device))
+        return self
+
+    def upscale(self, media, factor, **given):
+        self.asked.append((media, factor, given))
+        return SimpleNamespace(metadata={"upscale": factor}, save=self.save)
+
+    def save(self, path, metadata=True):
+        Path(path).write_text(f"metadata={metadata}")
+
+
+@pytest.fixture
+def poet(monkeypatch, tmp_path):
+    fake = FakePoet()
+    monkeypatch.setitem(vars(videopoet), "VideoPoet", fake)
+    monkeypatch.chdir(tmp_path)
+    return fake
+
+
+def test_what_is_given_reaches_the_model_and_nothing_else(poet):
+    assert cli.run(["upscale", "clip.mp4", "-o", "big.mp4", "--seed", "3"]) == 0
+    assert poet.asked == [(None, None), (Path("clip.mp4"), 2, {"prompt": None, "seed": 3})]
+    arguments = ["--factor", "4", "--prompt", "a ball", "--num_steps", "6", "--text-guidance", "2.5", "--model", "mine"]
+    assert cli.run(["upscale", "clip.mp4", "-o", "big.mp4", "--seed", "3", "--no-metadata", *arguments]) == 0
+    assert poet.asked[2] == ("mine", None)
+    assert poet.asked[3][1:] == (4, {"prompt": "a ball", "seed": 3, "num_steps": 6, "text_guidance": 2.5})
+    assert Path("big.mp4").read_text() == "metadata=False"
+
+
+def test_a_picture_is_read_as_one(poet, capsys):
+    Image(torch.zeros(3, 8, 12, dtype=torch.uint8)).save("small.png")
+    assert cli.run(["upscale", "small.png", "-o", "big.png", "--json"]) == 0
+    assert isinstance(poet.asked[1][0], Image) and poet.asked[1][0].width == 12
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["output"] == "big.png" and answer["seed"] == poet.asked[1][2]["seed"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(["clip.mp4"], "--output"), (["clip.mp4", "-o", "big.wav"], "'.wav'"), (["clip.mp4", "-o", "."], "is a folder")],
+)
+def test_an_output_that_could_not_be_written_is_refused_before_the_model_is_read(poet, capsys, arguments, said):
+    assert cli.run(["upscale", *arguments]) == 2
+    assert said in capsys.readouterr().err and not poet.asked
