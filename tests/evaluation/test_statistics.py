@@ -107,8 +107,8 @@ def test_a_ratio_pools_what_the_prompts_have():
 
 def test_equal_seeds_give_equal_intervals():
     rows = RANDOM.standard_normal((30, 2))
-    assert statistics.bootstrap(rows, statistics.median, 100) == statistics.bootstrap(rows, statistics.median, 100)
-    low, high = statistics.bootstrap(rows, statistics.median, 500)
+    assert statistics.bootstrap_median(rows, 100) == statistics.bootstrap_median(rows, 100)
+    low, high = statistics.bootstrap_median(rows, 500)
     assert low <= statistics.median(rows) <= high
 
 

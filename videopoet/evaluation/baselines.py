@@ -21,7 +21,7 @@ from videopoet.evaluation.cases import Case, Take
 from videopoet.evaluation.reading import HeardImpact, SubjectReading
 from videopoet.media.types import Audio, Video
 
-NUM_TRAINING_CAPTIONS = 4096
+NUM_TRAINING_CAPTIONS = 1024
 
 
 def freeze(case: Case, world: ToyBox) -> Take | None:

@@ -18,7 +18,7 @@ from videopoet import registry
 from videopoet.errors import DataError
 from videopoet.evaluation.cases import Case, Take
 from videopoet.evaluation.metrics.base import Figure, Metric, OverAll, PerPrompt, Score, Weighty
-from videopoet.evaluation.statistics import Floats, Interval, bootstrap, bootstrap_ratio, median, ratio
+from videopoet.evaluation.statistics import Floats, Interval, bootstrap_median, bootstrap_ratio, median, ratio
 
 SHIFTS = 3
 """With how many other prompts each answer is scored for chance."""
@@ -88,8 +88,10 @@ class Tally:
             return None
         statistic = median if figure.median else ratio
         values = {variant: _finite(statistic(parts)) for variant, parts in rows.items()}
+        if values[MODEL] is None:  # nothing was asked, such as the steps of subjects that are not there
+            return None
         own = rows[MODEL]
-        interval = bootstrap(own, median) if figure.median else bootstrap_ratio(own)
+        interval = (bootstrap_median if figure.median else bootstrap_ratio)(own)
         return values, interval, len(own)
 
     def _over_all(self, metric: OverAll) -> dict[str, tuple[dict[str, float | None], Interval | None, int]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -35,24 +35,20 @@ def median(parts: Floats) -> float:
     return float(np.median(parts[:, 0])) if len(parts) else math.nan
 
 
-def bootstrap(rows: Floats, statistic: Callable[[Floats], float], draws: int = DRAWS, seed: int = 0) -> Interval | None:
-    """Between which values 95 of 100 redraws of the rows, (N, ...), put a statistic; None of nothing.
+def bootstrap_median(parts: Floats, draws: int = DRAWS, seed: int = 0) -> Interval | None:
+    """Between which values 95 of 100 redraws of the rows put `median` of (N, 2); None of nothing.
 
     A row is all that belongs to one prompt: prompts are redrawn, not clips.
     """
-    if not len(rows):
+    if not len(parts):
         return None
-    random = np.random.default_rng(seed)
-    values = np.array([statistic(rows[random.integers(len(rows), size=len(rows))]) for _ in range(draws)])
-    values = values[np.isfinite(values)]
-    if not len(values):
-        return None
-    low, high = np.percentile(values, [2.5, 97.5])
+    chosen = np.random.default_rng(seed).integers(len(parts), size=(draws, len(parts)))
+    low, high = np.percentile(np.median(parts[:, 0][chosen], axis=1), [2.5, 97.5])
     return Interval(float(low), float(high))
 
 
 def bootstrap_ratio(parts: Floats, draws: int = DRAWS, seed: int = 0) -> Interval | None:
-    """The same for `ratio` of (N, 2), all redraws at once.
+    """The same for `ratio`.
 
     Where all of N rows hit, or none does, redraws know nothing of the misses that might be: there the open end is what
     19 of 20 such samples allow, 1 - 0.05^(1/N), about 3 / N.

@@ -26,6 +26,7 @@ class Diversity(OverAll):
         "colours": Figure("evenness of colours"),
         "sceneries": Figure("evenness of sceneries"),
         "starts": Figure("evenness of start places on a 4x4 grid"),
+        "read": Figure("answers that can be read at all; the others choose nothing"),
     }
     baselines = ("same_clip",)
 
@@ -44,7 +45,7 @@ class Diversity(OverAll):
         return first.colour, None if "scenery" in reading.unscored else reading.scenery, cell
 
     def summarize(self, collected: Sequence[tuple], reference: Sequence[object]) -> dict[str, float | None]:
-        figures: dict[str, float | None] = {}
+        figures: dict[str, float | None] = {"read": sum(item[0] is not None for item in collected) / len(collected)}
         for index, (name, possible) in enumerate(
             (("colours", len(COLOURS)), ("sceneries", len(KINDS)), ("starts", CELLS**2))
         ):
