@@ -64,3 +64,58 @@ def evaluate(
         return
     print("\n".join(report_page.lines(report)))
     print(f"\n{output / evaluation.PAGE}")
+
+
+@app.command()
+def compare(
+    models: Annotated[
+        list[str] | None, typer.Argument(metavar="MODEL MODEL", help="Two models, to be compared.")
+    ] = None,
+    prompts: Annotated[Path | None, typer.Option(help="A text file with one prompt a line.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="A new folder for the study.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the clips, and of which model is on which side.")] = 0,
+    tally: Annotated[
+        bool, typer.Option("--tally", help="Count the votes in the files that are given instead.")
+    ] = False,
+    key: Annotated[Path | None, typer.Option(help="With --tally: the study's key.json.")] = None,
+    device: Device = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask people which of two models is better: a blind page, and a count of the votes that they saved.
+
+    Give raters the folder without key.json. `videopoet compare --tally votes*.json --key study/key.json` counts.
+    """
+    given = models or []
+    if tally:
+        if not given or key is None:
+            raise ConfigError(
+                f"--tally was given {len(given)} files of votes and {'a' if key else 'no'} key; it needs both; write "
+                "`videopoet compare --tally votes*.json --key study/key.json`",
+                code="input_missing",
+            )
+        from videopoet.evaluation import compare as comparison
+
+        outcomes = comparison.tally(given, key)
+        if as_json:
+            print_json([outcome.to_dict() for outcome in outcomes])
+        else:
+            print("\n".join(comparison.lines(outcomes)))
+        return
+    if len(given) != 2 or prompts is None or output is None:
+        raise ConfigError(
+            f"{len(given)} models are given; two, --prompts and --output are needed; write `videopoet compare runs/a "
+            "runs/b --prompts prompts.txt -o study`",
+            code="input_missing",
+        )
+    check_folder(output)
+
+    from videopoet import VideoPoet
+    from videopoet.evaluation import compare as comparison
+
+    words = comparison.read_prompts(prompts)
+    first, second = (VideoPoet.from_pretrained(model, device=device) for model in given)
+    page = comparison.study(first, second, words, output, seed)
+    if as_json:
+        print_json({"page": str(page), "key": str(output / comparison.KEY), "prompts": len(words)})
+    else:
+        print(page)
