@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from videopoet.generation.sampling import Sampling, gumbel_noise, guide, keep_top_k, keep_top_p, sample
+from videopoet.generation.sampling import Sampling, guide, gumbel_noise, keep_top_k, keep_top_p, sample
 from videopoet.runtime import generator
 
 

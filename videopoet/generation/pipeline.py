@@ -16,7 +16,8 @@ from videopoet import __version__, checkpoint, runtime
 from videopoet.errors import TaskError, VideoPoetError
 from videopoet.generation import chain, given, poet_folder, upscaling
 from videopoet.generation.composition import HEARING, Composition
-from videopoet.generation.decoders.autoregressive import Autoregressive
+from videopoet.generation.decoders.base import Decoder
+from videopoet.generation.decoders.speculative import Speculative
 from videopoet.generation.filling import MOST_ROWS, go_on_together
 from videopoet.generation.film import Film
 from videopoet.generation.masked_decoding import MaskedSampling
@@ -113,7 +114,7 @@ class VideoPoet:
         self.parts = Parts(
             video_tokenizer, audio_tokenizer, text_encoder, language_model, vocabulary, settings, super_resolution
         )
-        self.decoder = Autoregressive()
+        self.decoder: Decoder = Speculative()
 
     @classmethod
     def from_pretrained(

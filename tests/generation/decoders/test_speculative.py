@@ -22,7 +22,7 @@ def decode(poet, rows, against=(), sampling=GREEDY, seed=0):
 
 
 def speculate(poet, rows, against=(), sampling=GREEDY, seed=0, window=5, **options):
-    return run(Speculative(window), poet, rows, against, sampling, seed, **options)
+    return run(Speculative(window, most_guesses=1000), poet, rows, against, sampling, seed, **options)
 
 
 def equal(ones, others):
@@ -53,7 +53,7 @@ def test_company_changes_nothing(poet, planned):
     together = speculate(poet, rows, sampling=sampling)
     parts = poet.parts
     for number, row in enumerate(rows):
-        alone = Speculative(5).decode(
+        alone = Speculative(5, 1000).decode(
             parts.language_model, parts.vocabulary, [row], [], sampling, [generator(0, number)]
         )
         assert equal(alone, together[number : number + 1])

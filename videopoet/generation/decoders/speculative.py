@@ -24,14 +24,18 @@ class Speculative(Decoder):
     model chooses after right tokens is right, and the result is what `Autoregressive` gives for the same streams (up
     to the rounding of passes of another length). A guess is first the code at the same place of the latent frame
     before, then what the last pass chose there. Rows go on at their own speed. A text, which may end early, is left to
-    `Autoregressive`.
+    `Autoregressive`, and so is a batch that is busy enough with one token per row.
 
     Args:
-        window: The most guesses that a pass checks.
+        window: The most guesses that a pass checks in a row.
+        most_guesses: The most that it checks in all rows together.
     """
 
-    def __init__(self, window: int = 12):
-        self.window = window
+    LEAST_WINDOW = 4
+    """With fewer guesses a pass costs more than it saves."""
+
+    def __init__(self, window: int = 16, most_guesses: int = 32):
+        self.window, self.most_guesses = window, most_guesses
 
     @torch.no_grad()
     def decode(
@@ -44,7 +48,8 @@ class Speculative(Decoder):
         generators: Sequence[Generator],
         on_step: Callable[[], None] = lambda: None,
     ) -> list[Row]:
-        if "text_out" in rows[0].spans:
+        size = min(self.window, self.most_guesses // len(rows))
+        if "text_out" in rows[0].spans or size < min(self.window, self.LEAST_WINDOW):
             return Autoregressive().decode(model, vocabulary, rows, against, sampling, generators, on_step)
         device = model.head_weight.device
         batch = batch_rows([*rows, *against], vocabulary.special("<pad>")).to(device)
@@ -60,7 +65,7 @@ class Speculative(Decoder):
         cache = Cache(layers=[_Layer(length) for _ in range(model.num_layers)])
         first = torch.zeros(num_rows, dtype=torch.long, device=device)  # of each row, the first index not yet settled
         fed = torch.zeros(num_rows, dtype=torch.long, device=device)  # the first position whose token may have changed
-        offsets = torch.arange(self.window, device=device)
+        offsets = torch.arange(size, device=device)
         while (settled := int(first.min())) < len(unknown):
             window = (first[:, None] + offsets).clamp_max(len(unknown) - 1)  # (R, W) indices into `unknown`
             places = unknown[window]
@@ -87,7 +92,7 @@ class Speculative(Decoder):
             right = (chosen == guesses).cumprod(dim=1).sum(dim=1)
             tokens.scatter_(1, places, chosen)
             # The first wrong guess has been put right; those after it are better guesses now.
-            first = (first + (right + 1).clamp_max(self.window)).clamp_max(len(unknown))
+            first = (first + (right + 1).clamp_max(size)).clamp_max(len(unknown))
             fed = unknown[(first - 1).clamp_min(0)]
             noises = [own[done:] for own, done in zip(noises, (first - window[:, 0]).tolist(), strict=True)]
             for _ in range(int(first.min()) - settled):
