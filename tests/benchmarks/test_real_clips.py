@@ -1,0 +1,50 @@
+import json
+import sys
+
+import pytest
+import torch
+
+from videopoet import runtime
+from videopoet.media.types import Video
+
+
+@pytest.fixture
+def real_clips(benchmark):
+    return benchmark("real_clips")
+
+
+@pytest.fixture
+def video():
+    noise = torch.rand(3, 5, 4, 4, generator=runtime.generator("real"))
+    pixels = torch.nn.functional.interpolate(noise, (32, 32), mode="bilinear")
+    return Video((pixels * 255).to(torch.uint8), 8.0)
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+def test_a_codec_gives_back_all_frames_and_better_ones_for_more_bits(real_clips, video, codec):
+    (fine, many), (coarse, few) = (real_clips.encoded(video, codec, crf) for crf in (5, 45))
+    assert fine.shape == coarse.shape == video.frames.shape and many > 2 * few
+    assert real_clips.psnr(fine, video.frames) > real_clips.psnr(coarse, video.frames) + 5
+
+
+def test_the_coarsest_stream_with_enough_bits_is_taken(real_clips):
+    bits = {crf: 1000 - 10 * crf for crf in range(52)}
+    assert real_clips.at_bits(lambda crf: (torch.zeros(1), bits[crf]), 700)[1:] == (700, 30)
+    assert real_clips.at_bits(lambda crf: (torch.zeros(1), bits[crf]), 695)[1:] == (700, 30)
+    assert real_clips.at_bits(lambda crf: (torch.zeros(1), bits[crf]), 1)[2] == 51
+    assert real_clips.at_bits(lambda crf: (torch.zeros(1), bits[crf]), 5000)[2] == 0
+
+
+def test_edge_psnr_looks_at_edges_alone(real_clips):
+    reference = torch.zeros(3, 2, 20, 40, dtype=torch.uint8)
+    reference[..., 20:] = 200
+    off_edge, on_edge = reference.clone(), reference.clone()
+    off_edge[..., :5] = 50
+    on_edge[..., 20] = 150
+    assert real_clips.edge_psnr(off_edge, reference) > 100 > 40 > real_clips.edge_psnr(on_edge, reference)
+
+
+def test_without_the_folder_the_benchmark_says_that_it_is_skipped(real_clips, monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["real_clips", "--media", str(tmp_path / "none")])
+    real_clips.main()
+    assert "--media" in json.loads(capsys.readouterr().out)["skipped"]
