@@ -135,7 +135,7 @@ def load(path: str | Path | None, device: torch.device | str | None, dtype: torc
         ConfigError: There is no such device.
     """
     device = _device(device)
-    folder = _folder(path)
+    folder = find(path)
     contents = read_contents(folder)
     if dtype is None:
         dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
@@ -186,7 +186,12 @@ def read_contents(folder: Path) -> Contents:
         raise CheckpointError(f"'{folder / CONTENTS}' does not fit: {error}", code="checkpoint_mismatch") from None
 
 
-def _folder(path: str | Path | None) -> Path:
+def find(path: str | Path | None) -> Path:
+    """The folder of a poet: one of that path, one fetched from the hub, or for None the one that ships.
+
+    Raises:
+        CheckpointError: There is none.
+    """
     if path is None:
         if not (BUNDLED / CONTENTS).exists():
             raise CheckpointError(

@@ -203,6 +203,17 @@ class LanguageModel(nn.Module):
             )
         return cls(backbone, embedding.to(dtype)).eval()
 
+    @classmethod
+    def shaped_as(cls, folder: str | Path) -> Self:
+        """A model of the same shape as one that `save` wrote, with weights of its own; where tensors are made without
+        values, it costs nothing."""
+        from transformers import AutoConfig, AutoModelForCausalLM
+
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        values = read_json(Path(folder) / "token_embedding" / "config.json")
+        embedding = TokenEmbedding(token_embedding.Config.from_dict(values))
+        return cls(AutoModelForCausalLM.from_config(config, dtype=torch.float32), embedding)
+
     @property
     def num_layers(self) -> int:
         return self.backbone.config.get_text_config().num_hidden_layers
@@ -274,6 +285,10 @@ class LanguageModel(nn.Module):
             use_cache=cache is not None,
         ).last_hidden_state
 
+    def recompute_layers(self) -> None:
+        """Keep only what enters each layer for the backward pass, and compute its inner values there again."""
+        self.backbone.gradient_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
+
     def logits(self, hidden: Tensor, start: int, stop: int) -> Tensor:
         """Logits over the ids in [start, stop), (..., stop - start), of hidden states (..., D)."""
         return self.head_shape(F.linear(hidden, *self._head(start, stop)))
@@ -283,17 +298,23 @@ class LanguageModel(nn.Module):
         losses = hidden.new_zeros(len(tokens), dtype=torch.float32)
         for start, stop in ranges.unique(dim=0).tolist():
             chosen = ((ranges[:, 0] == start) & (ranges[:, 1] == stop)).nonzero().flatten()
-            size = max(1, MOST_LOGITS // (stop - start))
-            chunks = chosen.split(size)
-            for chunk in chunks:
-                arguments = (hidden[chunk], tokens[chunk] - start, *self._head(start, stop), self.head_shape)
-                value = (
-                    _cross_entropy(*arguments)
-                    if len(chunks) == 1
-                    else recompute(_cross_entropy, *arguments, use_reentrant=False)
-                )
-                losses = losses.index_put((chunk,), value)  # pyright: ignore[reportArgumentType]
+            values = self.loss_within(hidden[chosen], tokens[chosen], start, stop)
+            losses = losses.index_put((chosen,), values)  # pyright: ignore[reportArgumentType]
         return losses
+
+    def loss_within(self, hidden: Tensor, tokens: Tensor, start: int, stop: int) -> Tensor:
+        """Cross-entropy in nats, (N,) fp32, of tokens (N,) among the ids in [start, stop)."""
+        size = max(1, MOST_LOGITS // (stop - start))
+        chunks = list(zip(hidden.split(size), (tokens - start).split(size), strict=True))
+        head = (*self._head(start, stop), self.head_shape)
+        if len(chunks) == 1:
+            return _cross_entropy(*chunks[0], *head)
+        return torch.cat(
+            [
+                recompute(_cross_entropy, *chunk, *head, use_reentrant=False, preserve_rng_state=False)
+                for chunk in chunks
+            ]  # pyright: ignore
+        )
 
     def _head(self, start: int, stop: int) -> tuple[Tensor, Tensor | None]:
         bias = self.head_bias

@@ -6,10 +6,12 @@ finished is read back, so a run that was killed goes on where it was.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, Self, TypeVar, get_args
 
 import torch
+from pydantic import model_validator
 
 from videopoet import checkpoint, runtime
 from videopoet.config import BaseConfig
@@ -95,6 +97,18 @@ class RunConfig(BaseConfig):
     super_resolution: SuperResolutionRun | None = None
     """None trains none; a run that was begun without it can be given one."""
     validation_clips: int = 32
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> Self:
+        model = self.video_tokenizer.model
+        stride = model.patch_size * math.prod(space for _, space in model.strides)
+        usual = (self.world.height, self.world.width)
+        for height, width in self.language_model.mixture.sizes:
+            if height % stride or width % stride:
+                raise ValueError(f"the size {height}x{width} is off the grid; multiples of {stride} fit")
+        if len({usual, *self.language_model.mixture.sizes}) <= len(self.language_model.mixture.sizes):
+            raise ValueError(f"a size is named twice; {usual[0]}x{usual[1]} is the world's own")
+        return self
 
 
 def train(
@@ -245,7 +259,7 @@ def _train_language_model(
     torch.manual_seed(run.training.seed)
     if source is None:
         text_encoder = OwnTokens.from_words(toybox.words())
-        vocabulary = vocabulary_of(text_encoder, video_tokenizer, audio_tokenizer)
+        vocabulary = vocabulary_of(text_encoder, video_tokenizer, audio_tokenizer, run.mixture.sizes)
         model = LanguageModel.from_scratch(
             run.model,
             vocabulary.size,
@@ -254,7 +268,8 @@ def _train_language_model(
             vocabulary.special("<pad>"),
         )
     else:
-        text_encoder, vocabulary = source.text_encoder, source.vocabulary
+        text_encoder = source.text_encoder
+        vocabulary = Vocabulary(source.vocabulary.config.with_resolutions(run.mixture.sizes))
         model = source.language_model.requires_grad_(True)
     model = model.to(device)
     settings = Settings(
@@ -270,16 +285,19 @@ def _train_language_model(
             poet.generate("text_to_video", prompt=prompt, seed=number, progress=False).save(folder / f"{number}.mp4")
 
     if run.recompute:
-        model.backbone.gradient_checkpointing_enable({"use_reentrant": False})
+        model.recompute_layers()
     if run.keep_text:
         adaptation.keep_text_rows(model, vocabulary.config.text_size)
     adapted = run.lora and adaptation.add_lora(model, run.lora, vocabulary.config.text_size)
     parts = (video_tokenizer, audio_tokenizer, text_encoder, vocabulary)
     known = TaskBatches(validation, run.mixture, *parts, run.training.seed, device)
     pool = known.pool(0, config.validation_clips)
-    for share in run.mixture.shares:  # a row that is too long is found before any training
-        row = known.batch(find_task(share.task), 1, pool, runtime.generator("length", share.task)).rows
-        model.check_length(row.tokens.shape[1])
+    for number in range(1 + len(run.mixture.sizes)):  # a clip or row that is too long is found before any training
+        few = known.pool(number, 1)
+        model.embedding.check(tuple(few.codes["video"].shape[1:]))
+        for share in run.mixture.shares:
+            row = known.batch(find_task(share.task), 1, few, runtime.generator("length", share.task)).rows
+            model.check_length(row.tokens.shape[1])
     objective = next_token.NextToken(
         model,
         [
@@ -299,14 +317,17 @@ def _train_language_model(
         poet.save_pretrained(output / "poet")
 
 
-def vocabulary_of(text: TextEncoder, video: VideoTokenizer, audio: AudioTokenizer) -> Vocabulary:
-    """The vocabulary that these make, beside the special tokens."""
+def vocabulary_of(
+    text: TextEncoder, video: VideoTokenizer, audio: AudioTokenizer, sizes: tuple[tuple[int, int], ...] = ()
+) -> Vocabulary:
+    """The vocabulary that these make, beside the special tokens; rows can name the sizes, heights and widths."""
     return Vocabulary(
         vocabularies.Config(
             text_size=text.size,
             visual_codes=video.num_codes,
             audio_codebook_size=audio.codebook_size,
             audio_quantizers=audio.num_quantizers,
+            resolutions=sizes,
         )
     )
 

@@ -1,0 +1,83 @@
+"""What a run will take: `plan`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from videopoet.cli.base import AsJson, app, print_json
+
+
+@app.command()
+def plan(
+    config: Annotated[str, typer.Argument(metavar="PRESET", help="The settings, as `train --preset` takes them.")],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting: a.b=c; repeatable.")
+    ] = None,
+    init_from: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Start from this model, as in `train`.")
+    ] = None,
+    gpus: Annotated[int, typer.Option(min=1, help="How many GPUs; each sees batches of its own.")] = 1,
+    memory: Annotated[float, typer.Option(min=0.001, help="Memory of each, in GB.")] = 80.0,
+    teraflops: Annotated[
+        float, typer.Option(min=0.001, help="What each keeps up, in 10^12 operations a second.")
+    ] = 400.0,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a run will take before it is started: parameters, memory, operations, tokens and days.
+
+    Every kind of step is gone through with tensors that have no values. Rendering, reading, saving and validation are
+    not counted.
+    """
+    from videopoet import presets
+    from videopoet.config import override
+
+    assignments = [*(settings or []), *([f"init_from={init_from}"] if init_from is not None else [])]
+    run = override(presets.preset(config), assignments)
+
+    from videopoet.training import plan as planning
+
+    stages = planning.plan(run, gpus, teraflops)
+    if as_json:
+        totals = {"gpus": gpus, "memory": memory * 1e9, "teraflops": teraflops}
+        described = [asdict(stage) | {"fits": stage.memory <= memory * 1e9} for stage in stages]
+        print_json({**totals, "stages": described, "days": sum(stage.days for stage in stages)})
+        return
+    for stage in stages:
+        parts = ", ".join(f"{name} {_short(count)}" for name, count in stage.parameters.items())
+        print(f"{stage.stage.replace('_', ' ')}: {_short(sum(stage.parameters.values()))} parameters ({parts})")
+        print(f"  {_short(stage.steps)} steps of {stage.flops_per_step:.3g} FLOP, {_short(stage.tokens)} tokens in all")
+        print(f"  {_size(stage.memory)} on each GPU, {_verdict(stage.memory, stage.memory_sharded, memory, gpus)}")
+        print(f"  {stage.flops:.3g} FLOP, {_time(stage.days)}")
+    print(
+        f"in all: {_time(sum(stage.days for stage in stages))} on {gpus} {'GPUs' if gpus > 1 else 'GPU'} at "
+        f"{teraflops:g} TFLOP/s"
+    )
+
+
+def _verdict(memory: int, sharded: int, limit: float, gpus: int) -> str:
+    if memory <= limit * 1e9:
+        return f"which fits {limit:g} GB"
+    remedy = "lower batch_size and raise training.accumulation, or set language_model.recompute=true"
+    shards = f"; with weights and states divided among {gpus} it would be {_size(sharded)}" if gpus > 1 else ""
+    return f"which does not fit {limit:g} GB{shards}; {remedy}"
+
+
+def _short(number: float) -> str:
+    for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.3g} {letter}"
+    return f"{number:g}"
+
+
+def _size(number: int) -> str:
+    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.0f} MB"
+
+
+def _time(days: float) -> str:
+    for size, unit in ((1, "days"), (1 / 24, "hours"), (1 / 1440, "minutes")):
+        if days >= size:
+            return f"{days / size:.1f} {unit}"
+    return f"{days * 86400:.2g} seconds"
