@@ -56,11 +56,10 @@ def main() -> None:
             }
             if parts.super_resolution is not None:
                 words = torch.tensor(parts.text_encoder.encode(scene.caption))
-                made = [
-                    upscaling.upscale(parts, clip, 2, words, seed, sampling, faithful=clip is own)
-                    for clip in (seen, own)
-                ]
-                clips |= {name: clip.pixels() for name, clip in zip(("upscaled", "upscaled_own"), made, strict=True)}
+                for name, clip in (("upscaled", seen), ("upscaled_own", own)):
+                    made = upscaling.upscale(parts, clip, 2, words, seed, sampling, faithful=clip is own)
+                    assert isinstance(made, Video)
+                    clips[name] = made.pixels()
             true = Video.from_pixels(truth, 1.0).frames
             for name, pixels in clips.items():
                 frames = Video.from_pixels(pixels, 1.0).frames
