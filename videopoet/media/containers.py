@@ -108,7 +108,7 @@ class Reader:
         for time, frame in sampler.keep(self._frames(video, sound)):
             first, picture = video.view is None, video.picture(frame)
             if first:
-                self.channel.begin(**video.facts(), origin=sampler.origin)
+                self.channel.begin(**video.facts(), origin=sampler.origin, has_sound=sound is not None)
             self.channel.send(FRAME, TIME.pack(time), picture)
         facts = {**video.facts(), "origin": sampler.origin, "end": sampler.end}
         return facts, (sampler.origin or 0.0) + sampler.end

@@ -58,7 +58,7 @@ def _read(image: Image.Image, request: Request, channel: Channel) -> dict[str, A
         placement = place(frame.width, frame.height, request)
         if not facts:
             facts = {"height": placement.height, "width": placement.width, "pixel_channels": len(frame.getbands())}
-            channel.begin(**facts, origin=0.0)
+            channel.begin(**facts, origin=0.0, has_sound=False)
         channel.send(FRAME, TIME.pack(time), _fit(frame, placement).tobytes())
     return {**facts, "origin": 0.0, "end": sampler.end, "frame_rate": None}
 

@@ -1,0 +1,118 @@
+"""Footage made ready to train on: `prepare`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from videopoet.cli.base import AsJson, app, check_folder, print_json
+from videopoet.errors import ConfigError
+
+
+@app.command()
+def prepare(
+    footage: Annotated[Path, typer.Argument(help="A folder of clips, or a manifest: .jsonl or .csv.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the dataset.")],
+    captions: Annotated[
+        Path | None, typer.Option(help="A .csv or .jsonl of video and caption, or a .txt with a line for each clip.")
+    ] = None,
+    captioner: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Describes clips without a caption: a folder or a hub id.")
+    ] = None,
+    size: Annotated[
+        str, typer.Option(metavar="WxH", help="Of square clips; others get the same short side. Or one other size.")
+    ] = "64x64",
+    fps: Annotated[float, typer.Option(help="Frames per second.")] = 8.0,
+    seconds: Annotated[float, typer.Option(help="Length of a clip.")] = 2.125,
+    sample_rate: Annotated[int, typer.Option(help="Samples of sound per second.")] = 16_000,
+    validation: Annotated[float, typer.Option(help="Share of the files that training never sees.")] = 0.1,
+    keep: Annotated[
+        list[str] | None, typer.Option(metavar="FAULT", help="Keep static, black or duplicate clips; repeatable.")
+    ] = None,
+    allow_outside: Annotated[bool, typer.Option("--allow-outside", help="Take files outside the folder too.")] = False,
+    workers: Annotated[int | None, typer.Option(min=1, help="Files read at a time; else one a processor.")] = None,
+    engine: Annotated[str, typer.Option(help="local, or ray for a cluster that shares the folders.")] = "local",
+    as_json: AsJson = False,
+) -> None:
+    """Turn a folder of raw clips into a dataset: cut into shots and clips, checked, resized, split.
+
+    The same command goes on where it was interrupted, and takes in what was added to the folder.
+    """
+    check_folder(output)
+    height, width = parse_size(size)
+    if engine not in ("local", "ray"):
+        raise ConfigError(f"unknown engine '{engine}'; there are local and ray; choose one", code="engine_unknown")
+    num_frames = round(seconds * fps)
+    if num_frames < 1 or abs(num_frames - seconds * fps) > 1e-6:
+        raise ConfigError(
+            f"{seconds:g} s at {fps:g} frames a second are {seconds * fps:g} frames; a whole number is needed; "
+            f"{max(1, num_frames) / fps:g} s are {max(1, num_frames)}",
+            code="num_frames_invalid",
+        )
+
+    from videopoet.data import prepare as preparation
+    from videopoet.data.clips import Config
+
+    config = Config.from_dict(
+        {
+            "height": height,
+            "width": width,
+            "num_frames": num_frames,
+            "frame_rate": fps,
+            "sample_rate": sample_rate,
+            "validation": validation,
+            "keep": keep or [],
+            "captioner": captioner,
+        }
+    )
+
+    counts = preparation.prepare(
+        footage,
+        output,
+        config,
+        captions=captions,
+        allow_outside=allow_outside,
+        workers=workers,
+        engine=engine,
+        progress=True,
+    )
+    if as_json:
+        print_json({"dataset": str(output), **counts})
+    else:
+        print("\n".join(lines(counts)))
+        print(output)
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Height and width of a size such as 64x48, width first as everywhere.
+
+    Raises:
+        ConfigError: It is no such size.
+    """
+    found = re.fullmatch(r"(\d{1,5})[x*](\d{1,5})", text.strip().lower())
+    if found is None:
+        raise ConfigError(f"size '{text}' is none; width x height fits, such as 64x64; correct it", code="size_invalid")
+    return int(found[2]), int(found[1])
+
+
+def lines(counts: dict[str, Any]) -> list[str]:
+    """The counts for people: what came in, what was kept, what was rejected and why."""
+
+    def listed(named: dict[str, int]) -> str:
+        return ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in named.items() if number)
+
+    sources, clips, rejects = counts["sources"], counts["clips"], counts["rejects"]
+    others = f" ({counts['other_files']} other files left alone)" if counts["other_files"] else ""
+    why = f": {listed(dict(sorted(rejects.items(), key=lambda item: -item[1])))}" if rejects else ""
+    return [
+        f"files   {sources['found']} = {sources['kept']} kept + {sources['rejected']} rejected{others}",
+        f"clips   {clips['found']} = {clips['kept']} kept + {clips['rejected']} rejected{why}",
+        f"kept    {counts['seconds']['kept'] / 60:.1f} of {counts['seconds']['found'] / 60:.1f} minutes, "
+        f"{counts['bytes'] / 1e6:.1f} MB; sizes {listed(counts['sizes'])}",
+        f"sound   {counts['heard']['sound']} with, {counts['heard']['silence']} silent, "
+        f"{counts['heard']['none']} without a track; {counts['captioned']} with a caption",
+        f"split   {listed(counts['split'])}",
+    ]

@@ -1,0 +1,364 @@
+"""Which clips a folder or a manifest names, with what is said of each; every mistake in it is found before any work.
+
+A folder's clips are its files; a `.txt` of the same name beside a clip is its caption. A manifest is a JSONL or CSV
+file whose rows name files beside it. Nothing here decodes a file.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NoReturn, TextIO
+
+from videopoet.errors import DataError
+from videopoet.media import formats
+
+COLUMNS = ("video", "audio", "caption", "reference_video", "video_mask")
+ALIASES = {"media_path": "video", "ref_media_path": "reference_video"}
+FILES = ("video", "audio", "reference_video", "video_mask")
+CLIPS = frozenset(
+    ".mp4 .m4v .mov .webm .mkv .avi .mpg .mpeg .ts .m2ts .mts .3gp .ogv .gif .apng .flv .wmv .f4v .mxf".split()
+)
+"""Extensions of clips: such a file is always taken, and rejected with the reason if it is none."""
+OTHERS = frozenset(
+    ".txt .csv .jsonl .json .md .yaml .yml .srt .vtt .log .html .pdf .zip .py "
+    ".wav .flac .mp3 .ogg .opus .m4a .aac .png .jpg .jpeg .bmp .tif .tiff .heic".split()
+)
+"""Extensions of what is no clip: left alone. Of a file with any other, its content decides."""
+LONGEST_CAPTION = 4000
+_INVISIBLE = re.compile(r"[\x00-\x20\x7f-\x9f\u00a0\u200b-\u200f\u2028-\u202e\u2060-\u2069\ud800-\udfff\ufeff]+")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file of footage, and what is known of it. Paths are absolute."""
+
+    id: str
+    """Its path below the root, with slashes; no two sources share one."""
+    video: str
+    audio: str | None = None
+    """A file with the sound, instead of the clip's own."""
+    caption: str | None = None
+    caption_from: str | None = None
+    """Where the caption was found: manifest, captions or sidecar."""
+    reference_video: str | None = None
+    """A clip that shows the structure of this one, such as its depth: what stylization is given."""
+    video_mask: str | None = None
+    """A clip that is white where this one may be hidden: what inpainting replaces."""
+
+    @property
+    def files(self) -> list[str]:
+        """Every file that the source is read from."""
+        return [path for name in FILES if (path := getattr(self, name)) is not None]
+
+
+class Listing:
+    """The sources of a folder or a manifest, in the order of their ids, kept on disk and not in memory.
+
+    Args:
+        footage: The folder, or the `.jsonl` or `.csv` file.
+        captions: A `.csv` or `.jsonl` file with the columns `video` and `caption`, or a `.txt` file with one line for
+            each clip, in the order of their names. It goes before what stands in a manifest or beside a clip.
+        allow_outside: Take files that lie outside the folder, or outside the manifest's.
+
+    Raises:
+        DataError: There is nothing to read, or a row is wrong; the message says how many are, and names the first.
+    """
+
+    def __init__(self, footage: str | Path, captions: str | Path | None = None, *, allow_outside: bool = False):
+        self.footage, self.allow_outside = Path(footage), allow_outside
+        self.num_others = 0
+        """Files of the folder that are no clips."""
+        self._folder = tempfile.TemporaryDirectory(prefix="videopoet-")
+        self._database = sqlite3.connect(Path(self._folder.name) / "listing.sqlite", isolation_level=None)
+        self._database.execute("PRAGMA synchronous = OFF")
+        self._database.execute("CREATE TABLE sources (id TEXT PRIMARY KEY, source TEXT, captioned INT) WITHOUT ROWID")
+        self._database.execute("BEGIN")
+        try:
+            if self.footage.is_dir():
+                self.root = self.footage.resolve()
+                self._add_folder()
+            else:
+                self.root = self.footage.resolve().parent
+                self._add_manifest()
+            if captions is not None:
+                self._add_captions(Path(captions))
+        except BaseException:
+            self.close()
+            raise
+
+    def __len__(self) -> int:
+        return self._database.execute("SELECT COUNT(*) FROM sources").fetchone()[0]
+
+    def __iter__(self) -> Iterator[Source]:
+        for (text,) in self._database.execute("SELECT source FROM sources ORDER BY id"):
+            yield Source(**json.loads(text))
+
+    def close(self) -> None:
+        self._database.close()
+        self._folder.cleanup()
+
+    def __enter__(self) -> Listing:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _add_folder(self) -> None:
+        problems = Problems(self.footage)
+        for folder, subfolders, names in os.walk(self.root, onerror=_unreadable):
+            subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+            for name in names:
+                path = Path(folder, name)
+                if name.startswith(".") or not path.is_file():
+                    continue
+                if not _is_clip(path):
+                    self.num_others += 1
+                    continue
+                if path.is_symlink() and self._is_outside(path):
+                    problems.add("data_outside", f"'{self._id(path)}' is a link to a file outside the folder")
+                    continue
+                caption = self._sidecar(path, problems)
+                self._insert(Source(self._id(path), str(path), None, caption, caption and "sidecar"))
+        problems.check("files")
+        if len(self) == 0:
+            raise DataError(
+                f"'{self.footage}' holds no clip ({self.num_others} other files); {', '.join(sorted(CLIPS))} are "
+                "looked for, in folders below it too; name the folder of your footage",
+                code="data_empty",
+            )
+
+    def _add_manifest(self) -> None:
+        problems = Problems(self.footage)
+        count = 0
+        for number, values in rows(self.footage, COLUMNS, ALIASES):
+            count += 1
+            found: dict[str, Any] = {}
+            for name in FILES:
+                if values.get(name):
+                    found[name] = self._resolve(values[name], number, name, problems)
+            if not values.get("video"):
+                problems.add("data_missing", f"row {number} has no video")
+            if not found.get("video"):
+                continue
+            caption = clean_caption(values.get("caption"))
+            source = Source(
+                self._id(Path(found["video"])), caption=caption, caption_from=caption and "manifest", **found
+            )
+            if not self._insert(source):
+                problems.add("data_duplicate", f"row {number} names '{source.id}' again")
+        problems.check("rows")
+        if count == 0:
+            raise DataError(
+                f"'{self.footage.name}' has no rows; a row for each clip is needed; write {', '.join(COLUMNS)} into it",
+                code="data_empty",
+            )
+
+    def _add_captions(self, path: Path) -> None:
+        if path.suffix.lower() == ".txt":
+            self._add_caption_lines(path)
+            return
+        problems = Problems(path)
+        for number, values in rows(path, ("video", "caption"), ALIASES):
+            name = str(values.get("video") or "").replace("\\", "/").removeprefix("./")
+            found = self._database.execute("SELECT source, captioned FROM sources WHERE id = ?", (name,)).fetchone()
+            if found is None:
+                problems.add("data_caption_unknown", f"row {number} is about '{name}', which is no clip of the footage")
+            elif found[1]:
+                problems.add("data_duplicate", f"row {number} names '{name}' again")
+            else:
+                self._set_caption(found[0], values.get("caption"))
+        (missing,) = self._database.execute("SELECT COUNT(*) FROM sources WHERE captioned = 0").fetchone()
+        if missing:
+            query = "SELECT id FROM sources WHERE captioned = 0 ORDER BY id LIMIT 3"
+            names = ", ".join(f"'{name}'" for (name,) in self._database.execute(query))
+            problems.add(
+                "data_caption_missing",
+                f"{missing} of {len(self)} clips have no row (such as {names}); an empty caption leaves a clip without",
+            )
+        problems.check("rows")
+
+    def _add_caption_lines(self, path: Path) -> None:
+        with _opened(path) as file:
+            num_lines = sum(1 for _ in file)
+        if num_lines != len(self):
+            raise DataError(
+                f"'{path.name}' has {num_lines} lines and the footage {len(self)} clips; one line for each clip, in "
+                "the order of names, is needed; an empty line is no caption",
+                code="data_caption_count",
+            )
+        self._database.execute("CREATE TEMP TABLE numbered AS SELECT id FROM sources ORDER BY id")
+        query = "SELECT source FROM sources JOIN numbered USING (id) WHERE numbered.rowid = ?"
+        with _opened(path) as file:
+            for number, caption in enumerate(file, start=1):
+                self._set_caption(self._database.execute(query, (number,)).fetchone()[0], caption)
+
+    def _set_caption(self, text: str, caption: str | None) -> None:
+        values = json.loads(text)
+        values["caption"] = clean_caption(caption)
+        values["caption_from"] = values["caption"] and "captions"
+        self._database.execute(
+            "UPDATE sources SET source = ?, captioned = 1 WHERE id = ?", (json.dumps(values), values["id"])
+        )
+
+    def _insert(self, source: Source) -> bool:
+        try:
+            self._database.execute("INSERT INTO sources VALUES (?, ?, 0)", (source.id, json.dumps(asdict(source))))
+        except sqlite3.IntegrityError:
+            return False
+        return True
+
+    def _resolve(self, name: Any, number: int, column: str, problems: Problems) -> str | None:
+        if not isinstance(name, str) or "\0" in name:
+            problems.add("data_columns", f"row {number} has a {column} that is no path")
+            return None
+        path = self.root / name
+        if self._is_outside(path):
+            problems.add("data_outside", f"row {number} names a {column} outside the manifest's folder")
+            return None
+        if not path.is_file():
+            problems.add("data_missing", f"row {number} names '{name}' as {column}, and there is no such file")
+            return None
+        return os.path.abspath(path)
+
+    def _is_outside(self, path: Path) -> bool:
+        return not self.allow_outside and not path.resolve().is_relative_to(self.root)
+
+    def _id(self, path: Path) -> str:
+        return Path(os.path.relpath(path, self.root)).as_posix()
+
+    def _sidecar(self, path: Path, problems: Problems) -> str | None:
+        beside = path.with_suffix(".txt")
+        if not beside.is_file():
+            return None
+        try:
+            with _opened(beside) as file:
+                return clean_caption(file.read(4 * LONGEST_CAPTION))
+        except DataError:
+            problems.add("data_encoding", f"'{self._id(beside)}' is not UTF-8 text")
+            return None
+
+
+class Problems:
+    """What is wrong with a list of clips: all are counted, the first few are told."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.count = 0
+        self.code = ""
+        self.first: list[str] = []
+
+    def add(self, code: str, text: str) -> None:
+        self.count += 1
+        self.code = self.code or code
+        if len(self.first) < 3:
+            self.first.append(text)
+
+    def check(self, what: str) -> None:
+        """Raise what was found, if anything was."""
+        if not self.count:
+            return
+        remedy = "; files from elsewhere take --allow-outside" if self.code == "data_outside" else ""
+        more = f" and {self.count - len(self.first)} more" if self.count > len(self.first) else ""
+        raise DataError(
+            f"'{self.path.name}' has {self.count} {what} that cannot be used: {'; '.join(self.first)}{more}; correct "
+            f"them{remedy}",
+            code=self.code,
+        )
+
+
+def rows(path: Path, columns: tuple[str, ...], aliases: dict[str, str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The rows of a JSONL or CSV file with their numbers, counted from 1 without a header.
+
+    Raises:
+        DataError: The file is missing or of another kind, has a column that is not known, or no column `video`.
+    """
+    if path.suffix.lower() not in (".jsonl", ".csv"):
+        raise DataError(
+            f"'{path.name}' is no folder, and '{path.suffix}' no kind of list that is read; a folder, .jsonl or .csv "
+            "fits; check the path",
+            code="data_type",
+        )
+    number = 0
+    try:
+        for number, values in enumerate(_read_rows(path), start=1):
+            named = {aliases.get(name, name): value for name, value in values.items() if name}
+            unknown = [name for name in named if name not in columns]
+            if unknown or "video" not in named:
+                what = f"an unknown column '{unknown[0]}'" if unknown else "no column 'video'"
+                raise DataError(
+                    f"'{path.name}' has {what} (row {number}); the columns are {', '.join(columns)}; rename or "
+                    "remove it",
+                    code="data_columns",
+                )
+            yield number, named
+    except (ValueError, csv.Error, RecursionError) as error:
+        raise DataError(
+            f"'{path.name}' cannot be read after row {number} ({error}); each row is one JSON object or one line of "
+            "CSV; correct it",
+            code="data_syntax",
+        ) from None
+
+
+def clean_caption(text: Any) -> str | None:
+    """A caption on one line, without what only a machine reads; None if nothing is left.
+
+    Angle brackets go: prompts may hold none of the model's own marks, such as <eos>.
+    """
+    if text is None:
+        return None
+    words = _INVISIBLE.sub(" ", str(text).replace("<", " ").replace(">", " ")).split()
+    return " ".join(words)[:LONGEST_CAPTION].strip() or None
+
+
+def _read_rows(path: Path) -> Iterator[dict[str, Any]]:
+    with _opened(path) as file:
+        if path.suffix.lower() == ".csv":
+            yield from csv.DictReader(file, restkey="more values than columns")
+            return
+        for line in filter(str.strip, file):
+            values = json.loads(line)
+            if not isinstance(values, dict):
+                raise ValueError("a line that is no object")
+            yield values
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[TextIO]:
+    """A file of text, whose faults become ours."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            yield file
+    except UnicodeDecodeError:
+        raise DataError(f"'{path.name}' is not UTF-8 text; save it as UTF-8", code="data_encoding") from None
+    except OSError as error:
+        _unreadable(error)
+
+
+def _is_clip(path: Path) -> bool:
+    suffix = path.suffix.lower()
+    if suffix in CLIPS or suffix in OTHERS:
+        return suffix in CLIPS
+    try:
+        with path.open("rb") as file:
+            found = formats.sniff(file.read(formats.HEAD_BYTES))
+    except OSError:
+        return False
+    return found is not None and (found.demuxer in ("mov", "matroska", "avi", "mpeg", "mpegts") or found.name == "gif")
+
+
+def _unreadable(error: OSError) -> NoReturn:
+    name = Path(error.filename).name if error.filename else "the footage"
+    raise DataError(
+        f"'{name}' cannot be read ({(error.strerror or str(error)).lower()}); a readable folder or list is needed; "
+        "check its path and its rights",
+        code="data_unreadable",
+    ) from None

@@ -1,0 +1,169 @@
+"""A file of footage as frames at a constant rate and sound beside them, read once from its beginning to its end."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from videopoet.errors import MediaError
+from videopoet.media.protocol import BEGIN, END, FRAME, SOUND, Limits
+from videopoet.media.resample import resample_audio
+from videopoet.media.sandbox import stream
+from videopoet.media.selection import num_ticks
+from videopoet.media.types import Audio
+
+LONG = Limits(frames=3_000_000, seconds=12 * 3600.0, output_bytes=1 << 40, deadline_seconds=300.0)
+"""Footage may be hours long: it is never in memory as a whole. The decoder may take twenty minutes of a processor."""
+GAP = 0.1
+"""Seconds of sound that must be missing from a file before silence is put in their place."""
+MARGIN = 0.02
+"""Seconds around a piece of sound that are resampled with it, so that its ends sound as its middle."""
+
+
+class Sound:
+    """The sound of a file as far as it was read; what lies before the oldest clip still wanted is forgotten."""
+
+    def __init__(self) -> None:
+        self.origin: float | None = None
+        """When the first frame is shown, in the file's own time."""
+        self.rate = self.channels = 0
+        self.expected = True
+        """Whether the file has a track of sound, as far as is known."""
+        self.ended = False
+        self._blocks: deque[tuple[int, Tensor]] = deque()
+        self._end: int | None = None
+
+    @property
+    def exists(self) -> bool:
+        return self._end is not None
+
+    def reaches(self, seconds: float) -> bool:
+        """Whether all sound until then has come."""
+        if self.ended or not self.expected:
+            return True
+        return self._end is not None and self._end >= (seconds + MARGIN) * self.rate
+
+    def add(self, time: float, data: memoryview) -> None:
+        """Append a piece that begins at `time`, in the file's own time."""
+        samples = torch.frombuffer(data, dtype=torch.float32).view(-1, self.channels).mean(1)
+        start = round((time - (self.origin or 0.0)) * self.rate)
+        # Times of pieces are rounded in many files; they follow one another unless much is missing.
+        if self._end is not None and start - self._end <= GAP * self.rate:
+            start = self._end
+        self._blocks.append((start, samples))
+        self._end = start + len(samples)
+
+    def take(self, start: float, seconds: float, sample_rate: int) -> Tensor:
+        """Samples of that stretch, (S,) in [-1, 1]; where there is none, silence.
+
+        Raises:
+            MediaError: A sample is not finite.
+        """
+        first, last = (round(time * self.rate) for time in (start - MARGIN, start + seconds + MARGIN))
+        piece = torch.zeros(last - first)
+        for begin, samples in self._blocks:
+            low, high = max(first, begin), min(last, begin + len(samples))
+            if low < high:
+                piece[low - first : high - first] = samples[low - begin : high - begin]
+        if not piece.isfinite().all():
+            raise MediaError("its sound holds samples that are not finite", code="audio_not_finite")
+        resampled = resample_audio(Audio(piece.clamp(-1, 1)[None], self.rate), sample_rate).samples[0]
+        count, skipped = round(seconds * sample_rate), round(MARGIN * sample_rate)
+        return F.pad(resampled[skipped : skipped + count], (0, max(0, count + skipped - len(resampled))))
+
+    def forget(self, before: float) -> None:
+        """Let go of the pieces that end before a time."""
+        while self._blocks and self._blocks[0][0] + len(self._blocks[0][1]) < (before - MARGIN) * self.rate:
+            self._blocks.popleft()
+
+
+class Reel:
+    """Frames of a file, uint8 (3, H, W), at a constant rate; each is the one on screen at its time.
+
+    Args:
+        path: The file.
+        frame_rate: Frames per second.
+        sizes: Heights and widths of which the one nearest in shape is taken; the picture fills it, its middle kept.
+        what: `video`, or `audio` for a file that is read for its sound alone.
+    """
+
+    def __init__(self, path: str | Path, frame_rate: float, sizes: tuple[tuple[int, int], ...], what: str = "video"):
+        self.frame_rate = frame_rate
+        self.sound = Sound()
+        self.height = self.width = 0
+        self.seconds = 0.0
+        """Length; known at the end."""
+        settings = {} if what == "audio" else {"frame_rate": frame_rate, "sizes": sizes}
+        self._what, self._channels = what, 0
+        self._messages = stream(path, what=what, limits=LONG, **settings)
+        self._early: list[tuple[float, memoryview]] = []
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """
+        Raises:
+            MediaError: The file is broken, or becomes so; frames until there have come.
+        """
+        tick, current = 0, None
+        for kind, content in self._messages:
+            if kind == BEGIN:
+                self._begin(content)
+            elif kind == SOUND:
+                self._hear(*content)
+            elif kind == FRAME:
+                time, data = content
+                while current is not None and tick < num_ticks(time, self.frame_rate):
+                    yield current
+                    tick += 1
+                current = self._picture(data)
+            elif kind == END:
+                self.sound.ended = True
+                self.seconds = content.get("end", 0.0)
+                total = max(1, num_ticks(self.seconds, self.frame_rate))
+                while current is not None and tick < total:
+                    yield current
+                    tick += 1
+
+    def read_sound(self, until: float) -> None:
+        """Read on, of a file that is read for its sound alone, until that time or the end."""
+        while not self.sound.reaches(until):
+            kind, content = next(self._messages, (END, {}))
+            if kind == BEGIN:
+                self._begin(content)
+            elif kind == SOUND:
+                self._hear(*content)
+            elif kind == END:
+                self.sound.ended = True
+
+    def close(self) -> None:
+        """End the decoder."""
+        self._messages.close()
+
+    def _begin(self, facts: dict) -> None:
+        if "height" in facts:
+            self.height, self.width, self._channels = facts["height"], facts["width"], facts["pixel_channels"]
+            self.sound.origin, self.sound.expected = facts["origin"], facts["has_sound"]
+            for time, data in self._early:
+                self.sound.add(time, data)
+            self._early.clear()
+        else:
+            self.sound.rate, self.sound.channels = facts["sample_rate"], facts["channels"]
+
+    def _hear(self, time: float, data: memoryview) -> None:
+        if self._what == "audio" and self.sound.origin is None:
+            self.sound.origin = time
+        if self.sound.origin is None:
+            self._early.append((time, data))
+        else:
+            self.sound.add(time, data)
+
+    def _picture(self, data: memoryview) -> Tensor:
+        frame = torch.frombuffer(data, dtype=torch.uint8).view(self.height, self.width, self._channels)
+        if self._channels == 4:
+            opacity = frame[..., 3:].float() / 255
+            frame = (frame[..., :3] * opacity + 255 * (1 - opacity)).round().to(torch.uint8)
+        return frame.permute(2, 0, 1)

@@ -1,0 +1,152 @@
+"""Clips in files: many of one size together, as safetensors that are read row by row; never a pickle.
+
+Pixels and samples are kept as they are. They take more room than an mp4, and in return reading costs no decoding, needs
+no decoder on the machine that trains, loses nothing, and gets any clip without those before it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from videopoet.checkpoint import save_tensors
+from videopoet.data.clips import Clip
+from videopoet.errors import DataError
+
+SHARD_BYTES = 64 << 20
+"""What clips waiting to be written may take; a shard is about as large, or smaller."""
+MOST_OPEN = 64
+"""Shards that are open at a time."""
+REMEDY = "it was changed or broken; run `videopoet prepare` again, which replaces it"
+
+
+class ShardWriter:
+    """Writes clips into shards in a folder, one file for each size and kind of clip, and remembers their rows."""
+
+    def __init__(self, folder: Path, num_samples: int):
+        self.folder, self.num_samples = folder, num_samples
+        self.rows: list[dict[str, Any]] = []
+        """What was said of each clip, with the `shard` and the `row` in it where it lies."""
+        self._waiting: dict[str, list[tuple[Clip, dict[str, Any]]]] = {}
+        self._num_bytes = 0
+        self._num_shards: dict[str, int] = {}
+
+    def add(self, clip: Clip, said: dict[str, Any]) -> None:
+        """Take a clip, and what is said of it as JSON values."""
+        kind = "x".join(map(str, clip.video.shape[2:]))
+        kind += "-referenced" * (clip.reference is not None) + "-masked" * (clip.mask is not None)
+        self._waiting.setdefault(kind, []).append((clip, said))
+        self._num_bytes += clip.video.nbytes * (2 if clip.reference is not None else 1) + 2 * self.num_samples
+        if self._num_bytes > SHARD_BYTES:
+            self.close()
+
+    def close(self) -> None:
+        """Write what waits."""
+        for kind, waiting in self._waiting.items():
+            number = self._num_shards.get(kind, 0)
+            self._num_shards[kind] = number + 1
+            name = f"{kind}-{number:03d}.safetensors"
+            clips = [clip for clip, _ in waiting]
+            silence = torch.zeros(1, self.num_samples, dtype=torch.int16)
+            tensors = {
+                "video": torch.stack([clip.video for clip in clips]),
+                "audio": torch.stack([silence if clip.audio is None else clip.audio for clip in clips]),
+                "signature": torch.stack([clip.signature for clip in clips]),
+            }
+            references = [clip.reference for clip in clips if clip.reference is not None]
+            masks = [clip.mask for clip in clips if clip.mask is not None]
+            if references:
+                tensors["reference"] = torch.stack(references)
+            if masks:
+                tensors["mask"] = torch.stack(masks)
+            save_tensors(self.folder / name, tensors)
+            self.rows += [{**said, "shard": name, "row": row} for row, (_, said) in enumerate(waiting)]
+        self._waiting, self._num_bytes = {}, 0
+
+
+class Shards:
+    """Reads rows of shards in a folder. Each shard's hash is checked when it is first read.
+
+    Args:
+        folder: Where the shards' names begin.
+        entries: For each name its `bytes` and `sha256`; None checks nothing.
+    """
+
+    def __init__(self, folder: str | Path, entries: dict[str, dict[str, Any]] | None = None):
+        self.folder, self.entries = Path(folder), entries
+        self._open: OrderedDict[str, Any] = OrderedDict()
+        self._checked: set[str] = set()
+
+    def row(self, shard: str, name: str, row: int) -> Tensor:
+        """One row of a tensor of a shard.
+
+        Raises:
+            DataError: The shard is missing, or not as it was written.
+        """
+        return self.rows(shard, name, row, row + 1)[0]
+
+    def rows(self, shard: str, name: str, first: int = 0, last: int | None = None) -> Tensor:
+        """The rows from `first` to before `last`, or to the end."""
+        try:
+            return self._file(shard).get_slice(name)[first:last]
+        except (SafetensorError, IndexError) as error:
+            raise DataError(
+                f"shard '{shard}' has no rows {first} to {last} of '{name}' ({str(error).splitlines()[0]}); {REMEDY}",
+                code="shard_corrupt",
+            ) from None
+
+    def check_sizes(self) -> None:
+        """Refuse, before any work, what is missing or of another size."""
+        for shard, entry in (self.entries or {}).items():
+            path = self.folder / shard
+            found = path.stat().st_size if path.is_file() else None
+            if found != entry["bytes"]:
+                what = "is missing" if found is None else f"has {found} bytes, written were {entry['bytes']}"
+                raise DataError(f"shard '{shard}' {what}; {REMEDY}", code="shard_corrupt")
+
+    def check(self, shard: str) -> None:
+        """Refuse a shard that is not as it was written."""
+        path = self.folder / shard
+        if self.entries is None or shard in self._checked:
+            return
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != self.entries[shard]["sha256"]:
+                raise DataError(f"shard '{shard}' has another content than was written; {REMEDY}", code="shard_corrupt")
+        self._checked.add(shard)
+
+    def _file(self, shard: str) -> Any:
+        if shard in self._open:
+            self._open.move_to_end(shard)
+            return self._open[shard]
+        try:
+            self.check(shard)
+            opened = safe_open(self.folder / shard, framework="pt")
+        except (SafetensorError, OSError, ValueError, OverflowError) as error:
+            raise DataError(
+                f"shard '{shard}' cannot be read ({str(error).splitlines()[0]}); {REMEDY}", code="shard_corrupt"
+            ) from None
+        self._open[shard] = opened
+        if len(self._open) > MOST_OPEN:
+            self._open.popitem(last=False)
+        return opened
+
+
+def read_lines(path: Path) -> Any:
+    """The JSON values of a file, line by line."""
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            yield json.loads(line)
+
+
+def write_lines(path: Path, values: Sequence[dict[str, Any]]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        for value in values:
+            file.write(json.dumps(value, ensure_ascii=False) + "\n")
