@@ -119,6 +119,7 @@ def _checked(frames: Tensor, keep: Tensor, sound: Audio | None, facts: dict[str,
 
 def _placed(request: Request, size: tuple[int, int], window: Window, warnings: list[str]) -> Canvas:
     """The whole clip in the box of a result that goes on around it; without a box, as large as fits, in the middle."""
+    assert request.video is not None
     height, width = size
     if request.box is None:
         scale = min(window.height / height, window.width / width)
