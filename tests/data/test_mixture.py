@@ -104,3 +104,44 @@ def test_depth_is_left_out_of_stylization_as_often_as_the_config_says(batches, m
     assert len(structure) == 3
     for pixels in structure:
         assert pixels[:, 2].eq(0).all() if dropped else pixels[:, 2].amax((1, 2, 3)).eq(1).all()
+
+
+# Several sizes
+
+
+@pytest.fixture(scope="module")
+def sized(batches):
+    """Batches of square, portrait and landscape clips, whose pools hold two batches each."""
+    sizes = ((48, 16), (16, 48))
+    joint = vocabulary.Vocabulary(batches.vocabulary.config.with_resolutions(sizes))
+    config = batches.config.model_copy(update={"sizes": sizes, "pool_batches": 2})
+    parts = (batches.video_tokenizer, batches.audio_tokenizer, batches.text_encoder)
+    return TaskBatches(batches.toybox, config, *parts, joint, seed=0)
+
+
+def test_pools_take_turns_in_size_and_rows_name_theirs(sized):
+    grids = [tuple(sized.pool(number, 2).codes["video"].shape[1:]) for number in range(4)]
+    assert grids == [(3, 4, 4), (3, 6, 2), (3, 2, 6), (3, 4, 4)]
+    portrait, landscape = (sized.vocabulary.special(name) for name in ("<res:48x16>", "<res:16x48>"))
+    for index in range(8):
+        tokens = sized(index).rows.tokens
+        named = [int((tokens == size).any(dim=1).all()) for size in (portrait, landscape)]
+        assert named == [[0, 0], [1, 0], [0, 1], [0, 0]][index // 2] or sized(index).task == "text_to_audio"
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task_makes_rows_of_every_size(sized, task):
+    for number, grid in enumerate([(4, 4), (6, 2), (2, 6)]):
+        rows = sized.batch(find_task(task), 2, sized.pool(number, 2), torch.Generator().manual_seed(0)).rows
+        places = rows.places[rows.modality == 2]
+        if len(places):
+            assert tuple((places.amax(dim=0) + 1).tolist())[1:] == grid
+        size = [token for name, token in sized.vocabulary.special_tokens.items() if name.startswith("<res:")]
+        named = torch.isin(rows.tokens, torch.tensor(size)).sum(dim=1)
+        assert (named == (number > 0 and task != "text_to_audio")).all()
+
+
+def test_without_further_sizes_nothing_changes(batches, sized):
+    usual = sized.pool(0, 4)
+    assert usual.resolution is None
+    assert torch.equal(batches.pool(0, 4).codes["video"], usual.codes["video"])

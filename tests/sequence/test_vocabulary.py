@@ -110,3 +110,21 @@ def test_names_that_do_not_fit_or_repeat_are_refused():
         Config(text_size=10, num_special=20)
     with pytest.raises(ConfigError, match="twice"):
         Config(text_size=10, lengths=(17, 17))
+
+
+def test_new_resolutions_take_spare_ids_and_move_none():
+    config = Config(text_size=10, num_special=40, visual_codes=8, resolutions=((64, 64),))
+    grown = config.with_resolutions(((96, 64), (64, 64), (64, 96)))
+    before, after = Vocabulary(config), Vocabulary(grown)
+    assert grown.resolutions == ((64, 64), (96, 64), (64, 96))
+    assert after.size == before.size and after.special_tokens | before.special_tokens == after.special_tokens
+    assert config.with_resolutions(((64, 64),)) == config
+
+
+@pytest.mark.parametrize(
+    ("given", "said"), [({"lengths": (17,)}, "lengths stand after"), ({"num_special": 23}, "all 23 special ids")]
+)
+def test_a_vocabulary_without_room_names_no_new_resolution(given, said):
+    config = Config(**({"text_size": 10, "num_special": 40, "visual_codes": 8} | given))
+    with pytest.raises(ConfigError, match=f"96x64.*{said}"):
+        config.with_resolutions(((64, 96), (32, 32)))

@@ -129,6 +129,9 @@ class MixtureConfig(BaseConfig):
     regions. A model that saw only the regions would take a mask's shape for one of them."""
     depth_drop: float = Field(default=0.3, ge=0, le=1)
     """Share of stylization batches whose depth is left out: not every clip comes with it."""
+    sizes: tuple[tuple[Annotated[int, Field(ge=16)], Annotated[int, Field(ge=16)]], ...] = ()
+    """Heights and widths in pixels of clips beside the world's own, such as portrait and landscape; pools take turns.
+    A row names its size where it is not the world's."""
     pool_clips: int = Field(default=256, ge=1)
     """Clips that are rendered and tokenized together, and that batches are then drawn from."""
     pool_batches: int = Field(default=32, ge=1)
@@ -151,6 +154,10 @@ class Pool:
     texts: list[list[int]]
     codes: dict[str, Tensor]
     """`video` (N, t, h, w) and `audio` (N, Q, s)."""
+    toybox: ToyBox
+    """The world in the size of these clips."""
+    resolution: tuple[int, int] | None
+    """Their height and width, where they are not the usual ones."""
 
 
 class TaskBatches:
@@ -190,18 +197,21 @@ class TaskBatches:
 
     @torch.no_grad()
     def pool(self, number: int, num_clips: int) -> Pool:
-        """Render and tokenize the pool of that number."""
-        scenes = _scenes(self.toybox, num_clips, runtime.generator(self.seed, "pool", number))
+        """Render and tokenize the pool of that number; number 0 has the usual size."""
+        resolution = (None, *self.config.sizes)[number % (1 + len(self.config.sizes))]
+        toybox = self.toybox if resolution is None else self.toybox.of_size(*resolution)
+        scenes = _scenes(toybox, num_clips, runtime.generator(self.seed, "pool", number))
         scenes.sort(key=lambda scene: len(self.text_encoder.encode(scene.caption)))
         video_codes, audio_codes = [], []
         for first in range(0, num_clips, 16):
-            clips = self.toybox.render(scenes[first : first + 16], device=self.device)
+            clips = toybox.render(scenes[first : first + 16], device=self.device)
             assert clips.audio is not None
             with runtime.autocast(self.device):
                 video_codes.append(self.video_tokenizer.encode(clips.video))
                 audio_codes.append(self.audio_tokenizer.encode(clips.audio))
         codes = {"video": torch.cat(video_codes), "audio": torch.cat(audio_codes)}
-        return Pool(scenes, [self.text_encoder.encode(scene.caption) for scene in scenes], codes)
+        texts = [self.text_encoder.encode(scene.caption) for scene in scenes]
+        return Pool(scenes, texts, codes, toybox, resolution)
 
     @torch.no_grad()
     def batch(self, task: Task, batch_size: int, pool: Pool, generator: torch.Generator) -> TaskBatch:
@@ -232,16 +242,25 @@ class TaskBatches:
             elif view.change is None and not (style and view in task.predict):
                 pieces[name] = view.of(pool.codes[view.modality][chosen])
             else:
-                pieces[name] = self._changed_codes(view, pool.scenes[chosen], style, generator)
+                pieces[name] = self._changed_codes(view, pool.toybox, pool.scenes[chosen], style, generator)
+        # Where nothing is seen, as in text to audio, there is no size to name.
+        sees = any(view.modality == "video" for view in (*task.given, *task.predict))
         rows = [
-            layout.build(task, self.vocabulary, {name: codes[number] for name, codes in pieces.items()})
+            layout.build(
+                task,
+                self.vocabulary,
+                {name: codes[number] for name, codes in pieces.items()},
+                resolution=pool.resolution if sees else None,
+            )
             for number in range(batch_size)
         ]
         return TaskBatch(task.name, layout.batch_rows(rows, self.vocabulary.special("<pad>")))
 
-    def _changed_codes(self, view: View, scenes: list[Scene], style: str | None, generator: torch.Generator) -> Tensor:
+    def _changed_codes(
+        self, view: View, toybox: ToyBox, scenes: list[Scene], style: str | None, generator: torch.Generator
+    ) -> Tensor:
         """Codes of a view whose pixels are changed first: masked, turned into structure, or painted in a style."""
-        clips = self.toybox.render(scenes, device=self.device, audio=False, truth=view.change == "structure")
+        clips = toybox.render(scenes, device=self.device, audio=False, truth=view.change == "structure")
         if view.change == "structure":
             assert clips.depth is not None and clips.flow is not None
             has_depth = float(torch.rand((), generator=generator)) >= self.config.depth_drop

@@ -99,8 +99,11 @@ class ToyBox:
 
     def at_scale(self, scale: int) -> "ToyBox":
         """The same world with `scale` times as many pixels a side; a seed has the same scene in both."""
-        config = self.config
-        return ToyBox(config.model_copy(update={"height": scale * config.height, "width": scale * config.width}))
+        return self.of_size(scale * self.config.height, scale * self.config.width)
+
+    def of_size(self, height: int, width: int) -> "ToyBox":
+        """The same world in another picture; in one of another shape, a seed has another scene."""
+        return ToyBox(self.config.model_copy(update={"height": height, "width": width}))
 
     def scene(
         self,

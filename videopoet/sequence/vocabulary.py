@@ -68,6 +68,22 @@ class Config(BaseConfig):
             raise ValueError("a special token is named twice")
         return self
 
+    def with_resolutions(self, sizes: tuple[tuple[int, int], ...]) -> Self:
+        """This vocabulary, whose rows can name these heights and widths too; spare ids become theirs, and none moves.
+
+        Raises:
+            ConfigError: No ids are spare, or lengths are named, whose ids would move.
+        """
+        new = tuple(size for size in dict.fromkeys(sizes) if size not in self.resolutions)
+        if new and (self.lengths or len(self.special_names) + len(new) > self.num_special):
+            why = "lengths stand after its sizes" if self.lengths else f"all {self.num_special} special ids are used"
+            raise ConfigError(
+                f"the vocabulary has no room for the size {new[0][1]}x{new[0][0]} (width x height); {why}; "
+                "use its own sizes, or train from fresh weights",
+                code="vocabulary_full",
+            )
+        return self.model_copy(update={"resolutions": (*self.resolutions, *new)})
+
 
 @dataclass(frozen=True)
 class Vocabulary:
