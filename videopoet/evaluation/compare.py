@@ -133,7 +133,7 @@ def study(first: VideoPoet, second: VideoPoet, prompts: Sequence[str], output: s
             }
             for number, prompt in enumerate(prompts)
         ]
-        (place / PAGE).write_text(_page({"id": name, "questions": QUESTIONS, "pairs": pairs}), encoding="utf-8")
+        (place / PAGE).write_text(page({"id": name, "questions": QUESTIONS, "pairs": pairs}), encoding="utf-8")
         key = {
             "study": name,
             "models": [poet.parts.settings.name for poet in (first, second)],
@@ -268,6 +268,7 @@ def _read(path: str | Path, what: str) -> dict[str, Any]:
     return values
 
 
-def _page(values: dict[str, Any]) -> str:
+def page(values: dict[str, Any]) -> str:
+    """The study as one HTML page that needs no server."""
     # "</" would end the script that the values stand in.
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(study=json.dumps(values).replace("</", "<\\/"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -86,9 +88,9 @@ def has_style(pixels: Tensor, style: str, plain: Tensor) -> bool:
         "pixelated": is_pixelated,
         "outline": lambda video: is_grey(video) and not is_hatched(video) and float((video > 0.5).float().mean()) > 0.5,
         "hatched": lambda video: is_grey(video) and is_hatched(video),
-        # Any picture is some picture's negative: it is told by being nearer to the negative of what was given.
+        # Any picture is some picture's negative: it must be against what was given.
         "negative": lambda video: (
-            is_grey(video) == is_grey(plain) and (video + plain).square().mean() < (video - plain).square().mean()
+            is_grey(video) == is_grey(plain) and (video * plain).mean() < -0.25 * plain.square().mean()
         ),
     }[style]
     return bool(test(pixels))
@@ -128,7 +130,7 @@ def is_hatched(pixels: Tensor) -> bool:
     height, width = pixels.shape[2:]
     step = hatching_step(height, width)
     spectrum = torch.fft.fft2(pixels.mean(dim=0) - pixels.mean()).abs().square().mean(dim=0)
-    row, column = round(height / step), round(width / step)
+    rows, columns = ({math.floor(length / step), math.ceil(length / step)} for length in (height, width))
     around = spectrum[1 : height // 2, 1 : width // 2].mean()
-    lines = max(spectrum[row % height, column % width], spectrum[-row % height, column % width])
+    lines = max(spectrum[sign * row, column] for row in rows for column in columns for sign in (1, -1))
     return bool(lines > 6 * around)

@@ -1,0 +1,165 @@
+import json
+import math
+import re
+
+import pytest
+import torch
+
+from videopoet import cli
+from videopoet.errors import ConfigError, DataError
+from videopoet.evaluation import compare
+from videopoet.media.files import probe
+
+PROMPTS = ["a red ball", "a blue star", "a ball bounces", 'a star\'s "ball" & more']
+
+
+@pytest.fixture(scope="module")
+def poets(make_poet):
+    first, second = make_poet(name="mighty-model"), make_poet(name="tiny-model")
+    with torch.no_grad():
+        second.parts.language_model.head_weight.mul_(-1)
+    return first, second
+
+
+@pytest.fixture(scope="module")
+def study(poets, tmp_path_factory):
+    place = tmp_path_factory.mktemp("study") / "new"
+    assert compare.study(*poets, PROMPTS, place, seed=3) == place / "index.html"
+    return place
+
+
+@pytest.fixture(scope="module")
+def key(study):
+    return json.loads((study / "key.json").read_text())
+
+
+@pytest.fixture
+def vote(key, tmp_path):
+    """Writes a rater's file; answers are said of the models, and turned into sides by the key."""
+
+    def write(rater, answers, /, **changes):
+        sides = {"first": lambda pair: key["first_is"][pair], "none": lambda pair: "none"}
+        sides["second"] = lambda pair: {"left": "right", "right": "left"}[key["first_is"][pair]]
+        given = {
+            pair: {question: sides[answer](pair) for question in compare.QUESTIONS}
+            for pair, answer in zip(key["first_is"], answers, strict=True)
+            if answer
+        }
+        path = tmp_path / f"votes-{rater}.json"
+        path.write_text(json.dumps({"study": key["study"], "rater": rater, "answers": given} | changes))
+        return path
+
+    return write
+
+
+def test_the_page_and_its_files_do_not_say_which_model_is_which(study, key):
+    page = (study / "index.html").read_text()
+    assert "mighty" not in page and "tiny-model" not in page and key["model_sha256"][0] not in page
+    for clip in (study / "clips").iterdir():
+        assert not probe(clip).metadata
+    assert set(key["first_is"].values()) <= {"left", "right"}
+
+
+def test_the_page_is_whole_and_asks_five_questions_about_every_prompt(study):
+    page = (study / "index.html").read_text()
+    values = json.loads(re.search(r"const study = (\{.*\});", page)[1].replace("<\\/", "</"))
+    assert [pair["prompt"] for pair in values["pairs"]] == PROMPTS
+    assert list(values["questions"]) == ["text_fidelity", "motion_interest", "quality", "realism", "consistency"]
+    assert all((study / pair[side]).is_file() for pair in values["pairs"] for side in ("left", "right"))
+    assert "http" not in page and page.count("</script>") == 1
+
+
+def test_no_prompt_can_end_the_script_of_the_page():
+    page = compare.page({"id": "x", "questions": {}, "pairs": [{"prompt": "a </script><b>"}]})
+    assert page.count("</script>") == 1
+
+
+def test_sides_are_drawn_by_the_seed(poets, key):
+    assert len({tuple(compare.sides(40, seed)) for seed in range(5)}) == 5
+    assert compare.sides(4, 3) == [side == "left" for side in key["first_is"].values()]
+    assert 8 < sum(compare.sides(40, 0)) < 32
+
+
+def test_votes_are_counted_for_models_whatever_the_sides(key, study, vote):
+    votes = [
+        vote("ann", ["first", "first", "first", "none"]),
+        vote("bob", ["first", "second", "first", "none"]),
+        vote("cem", ["first", "first", "second", "none"]),
+    ]
+    for outcome in compare.tally(votes, study / "key.json"):
+        assert (outcome.wins, outcome.ties, outcome.losses) == (7, 3, 2)
+        assert outcome.win_share == pytest.approx(7 / 9) and outcome.interval[0] < 7 / 9 < outcome.interval[1]
+        assert 0.2 < outcome.kappa < 0.6 and outcome.kappa < outcome.alpha < 0.7
+
+
+def test_missing_votes_leave_kappa_out_and_keep_alpha(study, vote):
+    votes = [vote("ann", ["first", "first", "second", "none"]), vote("bob", ["first", "first", "second", None])]
+    for outcome in compare.tally(votes, study / "key.json"):
+        assert outcome.kappa is None and outcome.alpha == pytest.approx(1) and outcome.ties == 1
+
+
+def test_ties_alone_have_no_winner(study, vote):
+    (outcome, *_) = compare.tally([vote("ann", ["none"] * 4)], study / "key.json")
+    assert math.isnan(outcome.win_share) and outcome.interval == (0.0, 1.0) and outcome.to_dict()["win_share"] is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"study": "another"}, "of study another"),
+        ({"answers": {"0000": {"quality": "both"}}}, "quality both"),
+        ({"answers": {"9999": {"quality": "left"}}}, "9999"),
+        ({"answers": ["left"]}, "no answers"),
+    ],
+)
+def test_votes_that_do_not_fit_are_refused(study, vote, changes, said):
+    with pytest.raises(DataError, match=said):
+        compare.tally([vote("ann", ["first"] * 4, **changes)], study / "key.json")
+
+
+def test_a_rater_counts_once(study, vote):
+    path = vote("ann", ["first"] * 4)
+    with pytest.raises(DataError, match="'ann' has voted twice"):
+        compare.tally([path, path], study / "key.json")
+
+
+def test_files_that_are_no_votes_or_no_key_are_refused(study, vote, tmp_path):
+    with pytest.raises(DataError, match="cannot be read"):
+        compare.tally([tmp_path / "none.json"], study / "key.json")
+    with pytest.raises(DataError, match="no key"):
+        compare.tally([], vote("ann", ["first"] * 4))
+
+
+def test_a_model_is_not_compared_with_itself_nor_into_a_full_folder(poets, study, tmp_path):
+    with pytest.raises(ConfigError, match="the same"):
+        compare.study(poets[0], poets[0], PROMPTS, tmp_path / "new")
+    with pytest.raises(ConfigError, match="not a new folder"):
+        compare.study(*poets, PROMPTS, study)
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("", "no prompt"), ("a ball\n\na ball\n", "twice"), (None, "cannot be read")]
+)
+def test_prompts_that_cannot_be_used_are_refused(tmp_path, text, said):
+    path = tmp_path / "prompts.txt"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(DataError, match=said):
+        compare.read_prompts(path)
+
+
+def test_the_command_counts_votes(study, vote, capsys):
+    votes = [str(vote("ann", ["first"] * 4)), str(vote("bob", ["first", "first", "second", "none"]))]
+    assert cli.run(["compare", "--tally", *votes, "--key", str(study / "key.json")]) == 0
+    printed = capsys.readouterr().out
+    assert "text fidelity" in printed and "85.7%" in printed
+    assert cli.run(["compare", "--tally", *votes, "--key", str(study / "key.json"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["wins"] == 6
+
+
+@pytest.mark.parametrize("arguments", [["compare"], ["compare", "a", "b"], ["compare", "--tally", "votes.json"]])
+def test_an_incomplete_command_says_what_is_missing(capsys, arguments):
+    assert cli.run(arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "compare" in line
