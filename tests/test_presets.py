@@ -3,6 +3,7 @@ import torch
 
 from videopoet import presets
 from videopoet.errors import ConfigError
+from videopoet.models import super_resolution
 from videopoet.sequence.tasks import TASKS
 from videopoet.tokenizers.magvit_v2 import MagvitV2
 from videopoet.tokenizers.soundstream import SoundStream
@@ -31,3 +32,23 @@ def test_the_paper_preset_has_the_paper_shapes():
 def test_an_unknown_preset_lists_those_there_are():
     with pytest.raises(ConfigError, match="did you mean small"):
         presets.preset("smal")
+
+
+@pytest.mark.parametrize("name", presets.PRESETS)
+def test_every_preset_trains_super_resolution_for_its_own_tokenizer(name):
+    config = presets.preset(name)
+    assert config.super_resolution is not None
+    shape, pairs = config.super_resolution.model, config.super_resolution.pairs
+    bits = config.video_tokenizer.model.num_bits
+    assert super_resolution.Config(**shape.to_dict(), num_bits=bits, text_size=1).group_bits == bits // 2
+    assert pairs.batch_size <= pairs.pool_clips
+
+
+def test_the_small_super_resolution_is_small():
+    config = presets.preset("small")
+    assert config.super_resolution is not None
+    with torch.device("meta"):
+        model = super_resolution.SuperResolution(
+            super_resolution.Config(**config.super_resolution.model.to_dict(), num_bits=12, text_size=300)
+        )
+    assert 6e6 < sum(parameter.numel() for parameter in model.parameters()) < 10e6
