@@ -16,6 +16,7 @@ SHORT = [
     "language_model.training.num_steps=12",
     "language_model.mixture.pool_clips=8",
     "language_model.mixture.pool_batches=6",
+    "super_resolution.training.num_steps=6",
     "validation_clips=4",
 ]
 
@@ -44,6 +45,16 @@ def test_a_run_leaves_a_poet_that_generates(run, tmp_path):
     assert (facts.num_frames, facts.height, facts.width) == (9, 32, 32)
     assert facts.audio_codec is not None
     assert facts.metadata["prompt"] == "a red ball" and json.loads(done.stdout)["metadata"]["seed"] == 7
+
+
+def test_a_clip_and_what_is_generated_are_upscaled(run, tmp_path):
+    poet, small, large = run[0] / "poet", tmp_path / "small.mp4", tmp_path / "large.mp4"
+    videopoet("generate", "--model", poet, "a red ball", "-o", small, "--seed", 7, "--upscale", 2)
+    videopoet("upscale", small, "--model", poet, "-o", large, "--seed", 7, "--num-steps", 2)
+    facts = [probe(file) for file in (small, large)]
+    assert [(one.num_frames, one.height, one.width) for one in facts] == [(9, 64, 64), (9, 128, 128)]
+    assert facts[0].metadata["upscale"] == 2 and facts[1].audio_codec is not None
+    assert (run[0] / "super_resolution" / "samples" / "step-000006" / "bicubic_upscaled_truth.png").exists()
 
 
 def test_a_finished_run_resumes_to_nothing_and_refuses_to_be_overwritten(run):
