@@ -7,21 +7,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("fastapi")
-pytest.importorskip("uvicorn")
-pytest.importorskip("python_multipart")
-pytest.importorskip("prometheus_client")
-pytest.importorskip("httpx")
-
-import httpx
-import uvicorn
-
-from videopoet.serving.intake import Ceilings
-from videopoet.serving.jobs import Jobs
-from videopoet.serving.server import Service, create_app
-from videopoet.serving.storage import Storage
-from videopoet.serving.worker import Worker
-
 _spec = importlib.util.spec_from_file_location("poets", Path(__file__).parents[1] / "generation" / "conftest.py")
 _poets = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(_poets)
@@ -33,6 +18,12 @@ class Running:
     """A server on a free port, and a worker that a test may start, pause and stop."""
 
     def __init__(self, folder, poet, with_worker=True, **how):
+        import httpx
+        import uvicorn
+
+        from videopoet.serving.jobs import Jobs
+        from videopoet.serving.server import Service, create_app
+
         self.service = Service(folder, num_workers=0, **how)
         config = uvicorn.Config(
             create_app(self.service), port=0, log_level="error", http="h11", timeout_graceful_shutdown=1
@@ -50,6 +41,10 @@ class Running:
             self.start_worker()
 
     def start_worker(self, name="worker", **how):
+        from videopoet.serving.jobs import Jobs
+        from videopoet.serving.storage import Storage
+        from videopoet.serving.worker import Worker
+
         self.worker = Worker(self.poet, Jobs(self.storage.queue), Storage(self.storage.folder), name, **how)
         self.worker_thread = threading.Thread(target=self.worker.run, daemon=True)
         self.worker_thread.start()
@@ -99,6 +94,11 @@ def poet():
     return make_poet()
 
 
+@pytest.fixture(scope="session", name="Running")
+def _running():
+    return Running
+
+
 @pytest.fixture(scope="module")
 def running(poet, tmp_path_factory):
     """A server with a worker, shared by the tests of a module."""
@@ -131,8 +131,3 @@ def png(tmp_path_factory):
     path = tmp_path_factory.mktemp("media") / "picture.png"
     Image(torch.full((3, 24, 24), 200, dtype=torch.uint8)).save(path)
     return path.read_bytes()
-
-
-@pytest.fixture(scope="session")
-def ceilings():
-    return Ceilings

@@ -6,8 +6,6 @@ import time
 
 import pytest
 
-pytest.importorskip("fastapi")
-
 from videopoet.errors import DataError, TaskError
 from videopoet.serving import jobs as queue
 from videopoet.serving.jobs import Jobs, new_id

@@ -1,6 +1,26 @@
-"""The addresses of jobs, over HTTP."""
+"""The addresses of jobs, over HTTP, with a tiny poet behind them."""
+
+import base64
+import json
+
+import pytest
+
+for name in ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "httpx"):
+    pytest.importorskip(name)
+
+from videopoet.sequence.tasks import TASKS
 
 
+def events(text):
+    """Names and data of server-sent events."""
+    blocks = [dict(line.split(": ", 1) for line in block.splitlines()) for block in text.strip().split("\n\n")]
+    return [(block["event"], json.loads(block["data"])) for block in blocks if "event" in block]
+
+
+@pytest.fixture(scope="module")
+def clip(running):
+    """A finished clip to go on from."""
+    return running.made(prompt="a red ball", seed=1)
 
 
 def test_a_clip_is_made_looked_at_downloaded_and_deleted(running):
@@ -18,3 +38,156 @@ def test_a_clip_is_made_looked_at_downloaded_and_deleted(running):
     assert running.client.get(f"/v1/videos/{job['id']}").status_code == 404
     assert running.client.delete(f"/v1/videos/{job['id']}").status_code == 404
     assert not running.storage.of_job(job["id"]).exists()
+
+
+@pytest.mark.parametrize("task", [name for name in TASKS if name != "stylization"])
+def test_every_task_can_be_asked_for_by_what_the_table_says(running, clip, png, task):
+    row = TASKS[task]
+    fields = {"task": task, "seed": 1}
+    fields |= {"prompt": "a blue star"} if "prompt" in row.requires else {}
+    fields |= {name: {"id": clip["id"]} for name in ("image", "video", "audio") if name in row.requires}
+    job = running.made(**fields)
+    content = running.client.get(f"/v1/videos/{job['id']}/content")
+    starts = {"video": b"ftyp", "image": b"\x89PNG", "audio": b"RIFF"}
+    if job["kind"] == "text":
+        assert content.text.strip() == job["text"].strip()
+    else:
+        assert starts[job["kind"]] in content.content[:8]
+    assert job["parent_id"] == (clip["id"] if set(row.requires) - {"prompt"} else None)
+
+
+def test_the_same_seed_gives_the_same_bytes(running, clip):
+    again = running.made(prompt="a red ball", seed=1)
+    first, second = (running.client.get(f"/v1/videos/{job['id']}/content").content for job in (clip, again))
+    assert first == second
+
+
+def test_an_upload_is_taken_as_form_and_as_data_url(running, png):
+    form = running.client.post("/v1/videos", data={"seed": "5"}, files={"input_reference": ("../x.html", png)})
+    url = running.post(image={"url": "data:image/png;base64," + base64.b64encode(png).decode()}, seed=5)
+    made = [running.ended(answer.json()["id"]) for answer in (form, url)]
+    assert {job["task"] for job in made} == {"image_to_video"}
+    first, second = (running.client.get(f"/v1/videos/{job['id']}/content").content for job in made)
+    assert first == second
+    assert [file.name for file in running.storage.of_job(made[0]["id"]).joinpath("inputs").iterdir()] == ["image"]
+
+
+def test_an_extension_is_the_clip_and_its_continuation(running, clip):
+    job = running.made("/v1/videos/extensions", video={"id": clip["id"]}, prompt="a blue star", seconds="1", seed=1)
+    assert job["task"] == "video_continuation" and job["parent_id"] == clip["id"]
+    assert float(job["seconds"]) > float(clip["seconds"])
+
+
+def test_an_edit_fills_the_region_that_is_named(running, clip):
+    job = running.made("/v1/videos/edits", video={"id": clip["id"]}, mask="central", seed=1)
+    assert job["task"] == "inpainting"
+    assert running.post("/v1/videos/edits", prompt="a star").json()["error"]["param"] == "video"
+
+
+def test_a_remix_asks_again_with_other_words(running, clip):
+    job = running.made(f"/v1/videos/{clip['id']}/remix", prompt="a blue star")
+    assert (job["remixed_from_video_id"], job["prompt"], job["seed"]) == (clip["id"], "a blue star", 1)
+
+
+def test_a_remix_keeps_what_its_source_was_given(running, png):
+    source = running.client.post("/v1/videos", files={"image": ("x.png", png)}, data={"seed": "1"}).json()
+    again = running.post(f"/v1/videos/{source['id']}/remix", seed=2).json()
+    assert again["task"] == "image_to_video" and again["inputs"] == ["image"] and again["seed"] == 2
+    kept = running.storage.input(again["id"], "image").read_bytes()
+    for job in (source, again):
+        running.client.delete(f"/v1/videos/{job['id']}")
+    assert kept == png
+
+
+def test_jobs_are_listed_page_by_page(running, clip):
+    made = [running.made(prompt="a star", seed=seed)["id"] for seed in (1, 2)]
+    page = running.client.get("/v1/videos", params={"limit": 2}).json()
+    assert [job["id"] for job in page["data"]] == made[::-1] and page["has_more"]
+    rest = running.client.get("/v1/videos", params={"limit": 100, "after": page["last_id"]}).json()
+    assert clip["id"] in [job["id"] for job in rest["data"]] and not rest["has_more"]
+
+
+def test_events_follow_a_job_to_its_end(running):
+    job = running.post(prompt="a red ball", seconds=4, seed=1).json()
+    heard = events(running.client.get(f"/v1/videos/{job['id']}/events").text)
+    assert [name for name, _ in heard][-1] == "completed"
+    assert {name for name, _ in heard[:-1]} <= {"progress"}
+    progress = [data["progress"] for _, data in heard]
+    assert progress == sorted(progress) and progress[-1] == 100
+
+
+def test_a_clip_that_is_waited_for_is_the_answer(running):
+    answer = running.post("/v1/videos/sync", prompt="a red ball", seed=1)
+    assert answer.status_code == 200 and answer.content[4:8] == b"ftyp"
+    assert running.look(answer.headers["x-video-id"])["status"] == "completed"
+
+
+def test_pictures_are_made_as_many_as_are_asked_for(running):
+    made = running.post("/v1/images/generations", prompt="a red ball", n=2, seed=7).json()["data"]
+    assert all(base64.b64decode(picture["b64_json"]).startswith(b"\x89PNG") for picture in made)
+    assert [running.look(picture["id"])["seed"] for picture in made] == [7, 8]
+
+
+def test_a_sound_is_made_from_words_and_of_a_clip(running, clip):
+    for fields in ({"prompt": "a red ball"}, {"video": {"id": clip["id"]}}):
+        answer = running.post("/v1/audio/generations", **fields)
+        assert answer.headers["content-type"] == "audio/wav" and answer.content.startswith(b"RIFF")
+
+
+def test_tasks_say_what_forms_need(running):
+    tasks = {task["name"]: task for task in running.client.get("/v1/tasks").json()["data"]}
+    assert tasks.keys() == TASKS.keys()
+    names = {task: {setting["name"] for setting in tasks[task]["settings"]} for task in tasks}
+    assert {"seconds", "camera", "size", "sound", "seed", "guidance_scale"} <= names["text_to_video"]
+    assert not {"seconds", "camera", "sound"} & names["text_to_image"]
+    assert not {"guidance_scale", "size"} & names["video_captioning"]
+    seconds = next(one for one in tasks["text_to_video"]["settings"] if one["name"] == "seconds")
+    assert (seconds["default"], seconds["most"]) == (2.125, 60)
+    mask = next(one for one in tasks["inpainting"]["inputs"] if one["name"] == "mask")
+    assert "central" in mask["choices"] and not mask["required"]
+
+
+def test_every_setting_that_tasks_offer_is_taken(running, clip):
+    values = {"number": 1, "whole": 3, "switch": False, "text": "a star"}
+    for task in running.client.get("/v1/tasks").json()["data"]:
+        if task["name"] in ("stylization", "unconditional"):
+            continue
+        given = {"prompt": "a ball"} if "prompt" in [one["name"] for one in task["inputs"]] else {}
+        given |= {need: {"id": clip["id"]} for need in task["requires"] if need != "prompt"}
+        for setting in task["settings"]:
+            value = setting["choices"][0] if setting["kind"] == "choice" else values[setting["kind"]]
+            answer = running.post(task=task["name"], **given, **{setting["name"]: value})
+            refused = answer.json().get("error", {})
+            # One value may contradict another's default; it is never unknown to the task.
+            assert refused.get("code") not in ("unknown_field", "type", "internal"), (task["name"], setting, refused)
+            assert answer.status_code == 200, (task["name"], setting, refused)
+            running.client.delete(f"/v1/videos/{answer.json()['id']}")
+
+
+def test_models_name_the_model_and_the_server_says_how_it_is(running):
+    (model,) = running.client.get("/v1/models").json()["data"]
+    assert model["id"] == "videopoet" and model["sizes"] == [[16, 16]]
+    assert running.client.get("/v1/models/videopoet").json()["id"] == "videopoet"
+    assert running.client.get("/health").json()["status"] == "ok"
+    assert running.client.get("/ready").status_code == 200
+    metrics = running.client.get("/metrics").text
+    assert 'videopoet_jobs{status="completed"}' in metrics and 'videopoet_workers{state="ready"} 1.0' in metrics
+
+
+def test_a_range_of_a_file_is_answered(running, clip):
+    answer = running.client.get(f"/v1/videos/{clip['id']}/content", headers={"Range": "bytes=4-7"})
+    assert (answer.status_code, answer.content) == (206, b"ftyp")
+
+
+def test_a_broken_file_fails_its_job_in_a_sentence(running, png):
+    job = running.client.post("/v1/videos", files={"image": ("x.png", png[:60])}).json()
+    error = running.ended(job["id"], "failed")["error"]
+    assert error["code"] == "media_corrupt" and "/" not in error["message"]
+
+
+def test_the_openapi_document_names_every_address(running):
+    document = running.client.get("/openapi.json").json()
+    for path in ("/v1/videos", "/v1/videos/{video_id}/content", "/v1/videos/sync", "/v1/tasks", "/metrics"):
+        assert path in document["paths"]
+    body = document["paths"]["/v1/videos"]["post"]["requestBody"]["content"]
+    assert body.keys() == {"application/json", "multipart/form-data"}

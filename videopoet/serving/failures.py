@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import sqlite3
 from typing import Any
 
@@ -13,6 +14,7 @@ from starlette.responses import JSONResponse
 
 from videopoet.errors import CheckpointError, ConfigError, DataError, MediaError, TaskError, VideoPoetError
 
+log = logging.getLogger("videopoet.serving")
 BY_CLASS = {ConfigError: 400, TaskError: 400, MediaError: 400, DataError: 500, CheckpointError: 503}
 BY_CODE = {
     "key_missing": 401,
@@ -115,4 +117,5 @@ async def on_error(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error, HTTPException):
         code, message = _OF_HTTP.get(error.status_code, ("request_invalid", "the request cannot be read; correct it"))
         return JSONResponse(envelope(error.status_code, code, message), error.status_code, error.headers)
+    log.error("%s %s met a fault", request.method, request.scope["path"], exc_info=error)
     return JSONResponse(envelope(500, "internal", _INTERNAL), 500)

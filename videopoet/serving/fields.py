@@ -81,6 +81,13 @@ class Fields(BaseModel):
     input_reference: Reference | None = Field(default=None, description="The picture, clip or sound to begin with.")
 
 
+def limits(name: str) -> tuple[float, float]:
+    """The least and the most of a numeric field."""
+    metadata = Fields.model_fields[name].metadata
+    least = next(one.ge for one in metadata if hasattr(one, "ge"))
+    return least, next(one.le for one in metadata if hasattr(one, "le"))
+
+
 _TAKEN_OVER = (
     "prompt",
     "negative_prompt",

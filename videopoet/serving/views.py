@@ -12,7 +12,7 @@ from videopoet.generation.request import Request
 from videopoet.sequence.cameras import CAMERA_MOVES
 from videopoet.sequence.conditions import REGIONS
 from videopoet.sequence.tasks import TASKS, Task
-from videopoet.serving.fields import Fields
+from videopoet.serving.fields import limits
 from videopoet.serving.jobs import Job
 
 
@@ -184,12 +184,12 @@ def _setting_view(name: str, model: dict[str, Any] | None) -> dict[str, Any]:
         return {"name": name, "kind": "switch", "default": True}
     if name == "negative_prompt":
         return {"name": name, "kind": "text", "default": None}
-    schema = next(part for part in Fields.model_json_schema()["properties"][name]["anyOf"] if part["type"] != "null")
+    least, most = limits(name)
     default = usual.get(name)
     if name == "seconds" and usual:
         default = usual["num_frames"] / usual["frame_rate"]
-    kind = "whole" if schema["type"] == "integer" else "number"
-    return {"name": name, "kind": kind, "least": schema["minimum"], "most": schema["maximum"], "default": default}
+    kind = "whole" if isinstance(_SAMPLES[name], int) else "number"
+    return {"name": name, "kind": kind, "least": least, "most": most, "default": default}
 
 
 def _fits(task: Task, name: str, model: dict[str, Any] | None) -> bool:
