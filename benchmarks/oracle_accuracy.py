@@ -1,64 +1,158 @@
-"""How often the oracle reads colour and motion right on held-out clips whose truth is known, clean and degraded.
+"""The oracle's own gates: how often it reads truth right, refuses what is no clip of ours, and hears of a change.
 
-Directions are those of the clips that move left, right, up or down.
+One JSON line a gate. Truth: every slot of held-out clips, per slot and all together, of seen and of held-out
+combinations; the same through H.264. Invalid: clips that must be refused. Changed: pairs that must be told apart.
+Second reader: how often it agrees, on single subjects before a camera at rest.
 """
 
 from __future__ import annotations
 
+import io
 import statistics
 import time
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Literal
 
+import av
+import numpy as np
 import torch
-from held_out import arguments, clips, percent, toy_box
+from held_out import arguments, clips, interval, percent
 from report import report
 from torch import Tensor
-from torch.nn import functional as F
 
-from videopoet import runtime
-from videopoet.evaluation.oracle import DIRECTIONS, read_subject
+from videopoet.data.toybox import Config, Scene, ToyBox
+from videopoet.evaluation.gates import CHANGED, INVALID, slots, verdict
+from videopoet.evaluation.reading import ClipReading, oracle_hash, read_clip
+from videopoet.evaluation.second_reader import read_again
+
+QUALITIES = 18, 23, 28
+"""H.264's constant rate factors."""
 
 
-def degrade(video: Tensor, generator: torch.Generator) -> Tensor:
-    """Pixels, (B, 3, T, H, W), blurred by a pixel and with noise: 26 dB from what they were, as a tokenizer's are."""
-    offsets = torch.arange(-3.0, 4.0, device=video.device)
-    bell = torch.exp(-offsets.square() / 2)
-    bell = bell / bell.sum()
-    frames = F.pad(video.transpose(1, 2).flatten(0, 1), (3, 3, 3, 3), mode="replicate").flatten(0, 1)[:, None]
-    frames = F.conv2d(F.conv2d(frames, bell.view(1, 1, 1, -1)), bell.view(1, 1, -1, 1))
-    blurred = frames.view(len(video), -1, 3, *video.shape[3:]).transpose(1, 2)
-    return (blurred + 0.08 * torch.randn(video.shape, generator=generator).to(video.device)).clamp(-1, 1)
+def through_h264(video: Tensor, frame_rate: float, quality: int) -> Tensor:
+    """Pixels in [-1, 1], (3, T, H, W), encoded and decoded."""
+    frames = ((video + 1) * 127.5).round().clamp(0, 255).byte().permute(1, 2, 3, 0).numpy()
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=Fraction(frame_rate).limit_denominator(1000))
+        stream.width, stream.height, stream.pix_fmt = video.shape[3], video.shape[2], "yuv420p"
+        stream.options = {"crf": str(quality)}
+        for frame in frames:
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+    file.seek(0)
+    with av.open(file) as container:
+        decoded = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    return torch.from_numpy(np.stack(decoded)).permute(3, 0, 1, 2).float() / 127.5 - 1
+
+
+def read(
+    world: ToyBox, seeds: range, num_subjects: int | None, quality: int | None = None
+) -> Iterator[tuple[Scene, ClipReading, float]]:
+    """Scenes, what is read of their clips, and the seconds that reading took."""
+    scenes = [world.scene(seed, num_subjects=num_subjects) for seed in seeds]
+    for batch in clips(world, scenes, audio=True):
+        assert batch.audio is not None
+        for scene, video, audio in zip(batch.scenes, batch.video.cpu(), batch.audio.cpu(), strict=True):
+            shown = video if quality is None else through_h264(video, batch.frame_rate, quality)
+            began = time.process_time()
+            reading = read_clip(shown, batch.frame_rate, audio, batch.sample_rate)
+            yield scene, reading, time.process_time() - began
+
+
+def truth(
+    split: Literal["test", "validation"],
+    combinations: Literal["seen", "held_out"],
+    seeds: range,
+    num_subjects: int | None,
+    quality: int | None = None,
+) -> None:
+    """Print how often each slot is read right."""
+    right: dict[str, list[bool]] = {}
+    seconds, wrong = [], []
+    world = ToyBox(Config(split=split, combinations=combinations))
+    for scene, reading, duration in read(world, seeds, num_subjects, quality):
+        verdicts = slots(reading, scene)
+        verdicts["all"] = all(verdicts.values())
+        if not verdicts["all"]:
+            wrong.append(scene.seed)
+        for slot, is_right in verdicts.items():
+            right.setdefault(slot, []).append(is_right)
+        seconds.append(duration)
+    report(
+        "oracle_truth" if quality is None else "oracle_h264",
+        **({} if quality is None else {"crf": quality}),
+        right_percent={slot: percent(hits) for slot, hits in right.items()},
+        all_slots_interval_percent=interval(right["all"]),
+        wrong_seeds=wrong[:50],
+        cpu_milliseconds_per_clip=round(1000 * statistics.median(seconds), 1),
+        subjects=num_subjects or "1 to 3",
+        combinations=combinations,
+        clips=len(seeds),
+        seed=seeds.start,
+        split=split,
+        oracle=oracle_hash()[:16],
+    )
 
 
 def main() -> None:
-    given = arguments(__doc__, count=300).parse_args()
-    world = toy_box(given.split)
+    parser = arguments(__doc__, count=300)
+    parser.add_argument("--gates", nargs="*", default=["truth", "h264", "invalid", "changed", "second"])
+    given = parser.parse_args()
     seeds = range(given.seed, given.seed + given.count)
-    scenes = [world.scene(seed, num_subjects=1, camera="still") for seed in seeds]
-    noise = runtime.generator("degrade", given.seed)
-    colours, motions, directions = ({"clean": [], "degraded": []} for _ in range(3))
-    seconds = []
-    for batch in clips(world, scenes, audio=False):
-        for looks, videos in (("clean", batch.video), ("degraded", degrade(batch.video, noise))):
-            for scene, video in zip(batch.scenes, videos, strict=True):
-                began = time.perf_counter()
-                reading = read_subject(video)
-                seconds.append(time.perf_counter() - began)
-                (subject,) = scene.subjects
-                colours[looks].append(reading.colour == subject.colour)
-                motions[looks].append(reading.motion == subject.motion)
-                if subject.motion in DIRECTIONS:
-                    directions[looks].append(reading.motion == subject.motion)
-    report(
-        "oracle_accuracy",
-        **{
-            f"{name}_percent": {looks: percent(hits) for looks, hits in each.items()}
-            for name, each in (("colour", colours), ("motion", motions), ("direction", directions))
-        },
-        milliseconds_per_clip=round(1000 * statistics.median(seconds), 1),
-        clips=given.count,
-        seed=given.seed,
-        split=given.split,
-    )
+    world = ToyBox(Config(split=given.split))
+    if "truth" in given.gates:
+        for combinations in ("seen", "held_out"):
+            for num_subjects in (1, 2, 3, None):
+                truth(given.split, combinations, seeds, num_subjects)
+    if "h264" in given.gates:
+        for quality in QUALITIES:
+            truth(given.split, "seen", seeds, 1, quality)
+    if "invalid" in given.gates:
+        each = range(given.seed, given.seed + -(-given.count // len(INVALID)))
+        flagged = {name: [not make(world, seed).read(world).valid for seed in each] for name, make in INVALID.items()}
+        report(
+            "oracle_invalid",
+            flagged={name: f"{sum(hits)} of {len(hits)}" for name, hits in flagged.items()},
+            not_flagged_seeds={
+                name: [s for s, hit in zip(each, hits, strict=True) if not hit] for name, hits in flagged.items()
+            },
+            split=given.split,
+            oracle=oracle_hash()[:16],
+        )
+    if "changed" in given.gates:
+        each = range(given.seed, given.seed + -(-given.count // len(CHANGED)))
+        told = {
+            name: [
+                verdict(one.read(world)) != verdict(other.read(world))
+                for one, other in (make(world, seed) for seed in each)
+            ]
+            for name, make in CHANGED.items()
+        }
+        report(
+            "oracle_changed",
+            told_apart={name: f"{sum(hits)} of {len(hits)}" for name, hits in told.items()},
+            split=given.split,
+            oracle=oracle_hash()[:16],
+        )
+    if "second" in given.gates:
+        agreed: dict[str, list[bool]] = {"colour": [], "motion": []}
+        scenes = [world.scene(seed, num_subjects=1, camera="still") for seed in seeds]
+        for batch in clips(world, scenes, audio=False):
+            for video in batch.video.cpu():
+                subjects, again = read_clip(video, batch.frame_rate).subjects, read_again(video)
+                for slot, hits in agreed.items():
+                    hits.append(bool(subjects) and getattr(subjects[0], slot) == getattr(again, slot))
+        report(
+            "oracle_second_reader",
+            agree_percent={slot: percent(hits) for slot, hits in agreed.items()},
+            clips=given.count,
+            seed=given.seed,
+            split=given.split,
+            oracle=oracle_hash()[:16],
+        )
 
 
 if __name__ == "__main__":

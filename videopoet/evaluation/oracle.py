@@ -18,7 +18,7 @@ from videopoet.evaluation.oracle_motion import MOTIONS, landings, name_motion
 from videopoet.evaluation.oracle_scenery import SceneryReading, at_rest, horizon, read_scenery
 from videopoet.evaluation.oracle_shapes import ShapeReading, read_shape
 from videopoet.evaluation.oracle_sound import hear_impacts, name_material
-from videopoet.evaluation.oracle_subjects import PALETTE, Found, find_subjects
+from videopoet.evaluation.oracle_subjects import PALETTE, Findings, Found, find_subjects
 
 __all__ = ["DIRECTIONS", "MOTIONS", "PALETTE", "Reading", "hear_impacts", "name_material", "read_subject", "see"]
 
@@ -30,8 +30,10 @@ _SIZES = ("small", 0.10), ("medium", 0.14), ("big", 0.19)
 _LEAST_RADIUS, _MOST_RADIUS = 0.078, 0.235
 _DEPTH_OF_ONE, _DEPTH_OF_SEVERAL = 1.0, 1.08
 """How far from the camera subjects stand: one alone stands nearest, several stand one behind the other."""
-_LEAST_OVERLAP = 0.60
-"""A subject whose silhouette is less like any of ours is no whole thing."""
+_LEAST_OVERLAP, _LEAST_NOISY_OVERLAP = 0.82, 0.60
+"""A subject whose silhouette is less like any of ours is no whole thing: in clean pictures, and in the noisiest."""
+_CLEAN, _NOISY = 0.008, 0.04
+"""How far pixels mostly are from the scenery there."""
 _LEAST_SEEN = 0.8
 """Part of the frames in which a subject is seen at least."""
 _LEAST_SAME = 0.7
@@ -83,7 +85,7 @@ def see(video: Tensor, frame_rate: float) -> Sight:
         return Sight(scenery, (), "the scenery is none of the toy box's")
     found = find_subjects(pixels, scenery.behind)
     shapes = [read_shape(one.cover, ~one.touched) for one in found.subjects]
-    problem = _problem(found.subjects, shapes, found.strange)
+    problem = _problem(found, shapes)
     depth = _DEPTH_OF_ONE if len(shapes) < 2 else _DEPTH_OF_SEVERAL
     subjects = [
         _seen(*pair, scenery, depth, frame_rate, height, width) for pair in zip(found.subjects, shapes, strict=True)
@@ -110,20 +112,23 @@ def _shrunk(video: Tensor) -> Tensor:
     return F.interpolate(video.transpose(0, 1), size=size, mode="area").transpose(0, 1)
 
 
-def _problem(subjects: list[Found], shapes: list[ShapeReading], strange: Tensor) -> str | None:
-    if not subjects:
+def _problem(found: Findings, shapes: list[ShapeReading]) -> str | None:
+    if not found.subjects:
         return "no subject is seen"
-    for one, shape in zip(subjects, shapes, strict=True):
+    share = min(max((found.noise - _CLEAN) / (_NOISY - _CLEAN), 0.0), 1.0)
+    least_overlap = _LEAST_OVERLAP + share * (_LEAST_NOISY_OVERLAP - _LEAST_OVERLAP)
+    for one, shape in zip(found.subjects, shapes, strict=True):
         there = (~shape.radii.isnan()).float().mean().item()
         if there < _LEAST_SEEN:
             return f"something {one.colour} is there in {100 * there:.0f}% of the frames only"
-        if shape.shape is None or shape.overlap < _LEAST_OVERLAP:
+        if shape.shape is None or shape.overlap < least_overlap:
             return f"something {one.colour} has none of the toy box's shapes"
         same = sum(colour == one.colour for colour in one.frame_colours) / len(one.frame_colours)
         if same < _LEAST_SAME * there:
             return f"the {one.colour} {shape.shape} changes its colour"
-    if strange.mean() > _MOST_STRANGE:
-        return f"{100 * strange.mean():.1f}% of the picture is neither scenery nor subject"
+    strange = found.strange.mean().item()
+    if strange > _MOST_STRANGE:
+        return f"{100 * strange:.1f}% of the picture is neither scenery nor subject"
     return None
 
 

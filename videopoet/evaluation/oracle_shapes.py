@@ -47,7 +47,7 @@ class ShapeReading(NamedTuple):
 
     shape: str | None
     overlap: float
-    """Mean overlap with the best shape over the frames that count."""
+    """Overlap with the best view of the shape in the better frames of those that count."""
     margin: float
     """How much more that is than with the next shape."""
     frame_shapes: tuple[str | None, ...]
@@ -93,7 +93,7 @@ def read_shape(cover: Tensor, clear: Tensor) -> ShapeReading:
     centres = mass - radii[:, None] * known.centre[view]
     return ShapeReading(
         shape=SHAPES[shape] if best >= _LEAST_OVERLAP else None,
-        overlap=best,
+        overlap=overlaps[counting, view].quantile(0.7).item(),
         margin=best - second,
         frame_shapes=tuple(
             SHAPES[k] if seen and overlap >= _LEAST_OVERLAP else None

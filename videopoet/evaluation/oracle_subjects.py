@@ -60,6 +60,8 @@ class Findings(NamedTuple):
     subjects: list[Found]
     strange: Tensor
     """Part of each frame that stands out and is no subject, (T,)."""
+    noise: float
+    """How far pixels mostly are from the scenery."""
 
 
 def find_subjects(pixels: Tensor, behind: Tensor) -> Findings:
@@ -111,7 +113,7 @@ def find_subjects(pixels: Tensor, behind: Tensor) -> Findings:
             )
         )
     strange = _solid(stands_out & (labels < 0)).flatten(1).float().mean(dim=1)
-    return Findings(subjects, strange)
+    return Findings(subjects, strange, noise)
 
 
 def _stands_out(pixels: Tensor, behind: Tensor) -> tuple[Tensor, Tensor, float]:
@@ -185,7 +187,7 @@ def _frame_colours(
 ) -> tuple[str | None, ...]:
     """The colour that each frame alone shows in a mask."""
     if expected == _WHITE:
-        pale = (mask & (chroma < 0.3)).flatten(1).sum(dim=1) >= 0.5 * mask.flatten(1).sum(dim=1)
+        pale = (mask & (chroma < 0.18)).flatten(1).sum(dim=1) >= 0.5 * mask.flatten(1).sum(dim=1)
         return tuple(
             COLOURS[_WHITE] if there and is_pale else None for there, is_pale in zip(present, pale, strict=True)
         )
