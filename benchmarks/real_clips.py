@@ -102,7 +102,9 @@ def edge_psnr(frames: Tensor, reference: Tensor) -> float:
     change = torch.zeros(true.shape[1:], dtype=torch.float64)
     change[:, :, 1:-1] += (true[..., 2:] - true[..., :-2]).abs().mean(dim=0)
     change[:, 1:-1] += (true[:, :, 2:] - true[:, :, :-2]).abs().mean(dim=0)
-    edge = change >= change.flatten().quantile(0.9)
+    edge = (change >= change.flatten().quantile(0.9)) & (change > 0)
+    if not edge.any():
+        return psnr(frames, reference)
     error = (made - true).square().mean(dim=0)[edge].mean()
     return float(10 * torch.log10(255**2 / error.clamp_min(1e-6)))
 
