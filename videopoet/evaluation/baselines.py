@@ -27,7 +27,7 @@ NUM_TRAINING_CAPTIONS = 1024
 def freeze(case: Case, world: ToyBox) -> Take | None:
     """The first true frame, for as long as the clip lasts, silent."""
     video = case.right.video
-    if video is None:
+    if video is None or video.num_frames == 1:
         return None
     still = video.frames[:, :1].expand_as(video.frames).contiguous()
     sound = case.right.audio

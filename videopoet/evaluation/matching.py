@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from videopoet.evaluation.caption_reading import Asked
+from videopoet.evaluation.cases import Case
 from videopoet.evaluation.reading import SLOTS, ClipReading, SubjectReading
 from videopoet.evaluation.statistics import assign
 
@@ -22,16 +23,24 @@ def pairs(asked: Asked, reading: ClipReading | None) -> list[tuple[Mapping[str, 
     return [(wanted, seen[partner[i]] if i in partner else None) for i, wanted in enumerate(asked.subjects)]
 
 
-def verdicts(asked: Asked, reading: ClipReading | None) -> Iterator[tuple[str, bool]]:
-    """Every slot that was asked for and can be told, and whether it is right; nothing of an invalid clip is right."""
+def verdicts(case: Case, reading: ClipReading | None) -> Iterator[tuple[str, bool]]:
+    """Every slot that was asked for and can be told, and whether it is right; nothing of an invalid clip is right.
+
+    What cannot be told of the truth, such as a size in a single picture, is asked of no answer to the case.
+    """
+    asked, right = case.asked, case.right.reading
     valid = reading is not None and reading.valid
-    for wanted, one in pairs(asked, reading):
+    for (wanted, one), (_, true) in zip(pairs(asked, reading), pairs(asked, right), strict=True):
+        untold = (one.unscored if one is not None else frozenset()) | (
+            true.unscored if true is not None else frozenset()
+        )
         for slot, value in wanted.items():
-            if value is not None and not (one is not None and slot in one.unscored):
+            if value is not None and slot not in untold:
                 yield slot, valid and one is not None and getattr(one, slot) == value
+    untold = frozenset().union(*(each.unscored for each in (reading, right) if each is not None))
     for slot in ("scenery", "camera"):
         value = getattr(asked, slot)
-        if value is not None and not (reading is not None and slot in reading.unscored):
+        if value is not None and slot not in untold:
             yield slot, valid and reading is not None and getattr(reading, slot) == value
 
 

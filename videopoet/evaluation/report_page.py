@@ -85,7 +85,7 @@ def shown(value: float | None, unit: str) -> str:
     if value is None:
         return "-"
     if unit == "%":
-        return f"{100 * value:.1f}%"
+        return f"{round(100 * value, 1) + 0.0:.1f}%"  # what rounds to -0 is 0
     digits = 1 if abs(value) >= 100 else 2 if abs(value) >= 1 else 3
     return f"{value:.{digits}f}{f' {unit}' if unit else ''}"
 

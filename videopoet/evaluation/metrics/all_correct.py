@@ -33,7 +33,7 @@ class AllCorrect(PerPrompt):
     baselines = ("retrieval", "freeze")
 
     def score(self, case: Case, take: Take) -> dict[str, Score]:
-        found = list(verdicts(case.asked, take.reading))
+        found = list(verdicts(case, take.reading))
         counted = count_is_right(case.asked, take.reading)
         subjects = [right for slot, right in found if slot not in ("scenery", "camera")]
         invalid = take.reading is None or not take.reading.valid

@@ -60,7 +60,7 @@ class Reconstruction(PerPrompt):
             scores["edge_psnr"] = masked_psnr(made.double(), true.double(), edge)
             first, later = psnr(made[:, :1], true[:, :1]), psnr(made[:, 1:], true[:, 1:])
             scores["first_frame_gap"] = min(first, 100.0) - min(later, 100.0)
-            found = [right for _, right in verdicts(case.asked, take.reading)]
+            found = [right for _, right in verdicts(case, take.reading)]
             scores["survival"] = all(found) and count_is_right(case.asked, take.reading) is not False if found else None
             scores["causal"] = take.prefix_agreement
         if take.audio is not None and truth.audio is not None:

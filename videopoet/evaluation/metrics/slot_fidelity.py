@@ -32,7 +32,7 @@ class SlotFidelity(PerPrompt):
 
     def score(self, case: Case, take: Take) -> dict[str, Score]:
         counts: dict[str, tuple[float, float]] = {}
-        for slot, right in verdicts(case.asked, take.reading):
+        for slot, right in verdicts(case, take.reading):
             for name in ("slots", slot):
                 hits, total = counts.get(name, (0.0, 0.0))
                 counts[name] = hits + right, total + 1
