@@ -63,7 +63,8 @@ def half_erased(world: ToyBox, seed: int) -> Shown:
     mask = F.max_pool2d(clips.masks[0, 0][:, None].float(), 3, 1, 1)[:, 0] > 0
     _, _, height, width = _like(world)
     places = (torch.arange(width).view(1, 1, -1), torch.arange(height).view(1, -1, 1))
-    axis, sign = seed % 2, 1 if seed % 4 < 2 else -1
+    # The upper half of a triangle is a whole, smaller triangle.
+    axis, sign = 0 if scene.subjects[0].shape == "triangle" else seed % 2, 1 if seed % 4 < 2 else -1
     half = sign * (places[axis] - clips.tracks[0, 0, :, axis].view(-1, 1, 1)) > 0
     return Shown(torch.where(mask & half, behind, clips.video[0]))
 

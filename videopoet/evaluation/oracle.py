@@ -30,9 +30,11 @@ _SIZES = ("small", 0.10), ("medium", 0.14), ("big", 0.19)
 _LEAST_RADIUS, _MOST_RADIUS = 0.078, 0.235
 _DEPTH_OF_ONE, _DEPTH_OF_SEVERAL = 1.0, 1.08
 """How far from the camera subjects stand: one alone stands nearest, several stand one behind the other."""
-_LEAST_OVERLAP, _LEAST_NOISY_OVERLAP = 0.82, 0.60
+_LEAST_OVERLAP, _LEAST_NOISY_OVERLAP = 0.84, 0.60
 """A subject whose silhouette is less like any of ours is no whole thing: in clean pictures, and in the noisiest."""
-_CLEAN, _NOISY = 0.008, 0.04
+_WHITE_OVERLAP = 0.04
+"""How much less it may be for a white subject, whose edge is often hard to see."""
+_CLEAN, _NOISY = 0.003, 0.012
 """How far pixels mostly are from the scenery there."""
 _LEAST_SEEN = 0.8
 """Part of the frames in which a subject is seen at least."""
@@ -121,7 +123,8 @@ def _problem(found: Findings, shapes: list[ShapeReading]) -> str | None:
         there = (~shape.radii.isnan()).float().mean().item()
         if there < _LEAST_SEEN:
             return f"something {one.colour} is there in {100 * there:.0f}% of the frames only"
-        if shape.shape is None or shape.overlap < least_overlap:
+        least = least_overlap - (_WHITE_OVERLAP if one.colour == "white" else 0.0)
+        if shape.shape is None or shape.overlap < least:
             return f"something {one.colour} has none of the toy box's shapes"
         same = sum(colour == one.colour for colour in one.frame_colours) / len(one.frame_colours)
         if same < _LEAST_SAME * there:

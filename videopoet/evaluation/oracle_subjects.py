@@ -43,6 +43,10 @@ _WHITE_OVER_NOISE = 10
 """A white subject stands out so many times more than the picture mostly does: there are white things in the scenery."""
 
 
+_LEAST_STRENGTH = 0.35
+"""Contrast with the scenery, over the strongest nearby, from which on a pixel is of a subject in a noisy picture."""
+
+
 class Found(NamedTuple):
     """One subject."""
 
@@ -101,7 +105,7 @@ def find_subjects(pixels: Tensor, behind: Tensor) -> Findings:
         mask = largest(labels == index)
         others = F.max_pool2d(((labels >= 0) & (labels != index))[:, None].float(), 3, 1, 1)[:, 0] > 0
         edges = mask[:, 0].any(1) | mask[:, -1].any(1) | mask[:, :, 0].any(1) | mask[:, :, -1].any(1)
-        cover = _cover(mask, contrast)
+        cover = _cover(mask, contrast, noise)
         present = mask.flatten(1).sum(dim=1) >= 0.5 * least
         cover = cover * present[:, None, None]
         subjects.append(
@@ -173,13 +177,23 @@ def _spread(labels: Tensor, where: Tensor, num_labels: int) -> Tensor:
     return labels
 
 
-def _cover(mask: Tensor, contrast: Tensor) -> Tensor:
+def _cover(mask: Tensor, contrast: Tensor, noise: float) -> Tensor:
     """How much of each pixel of a mask is covered: pixels at its edge show some of what is behind, (T, H, W)."""
-    near = torch.where(mask, contrast, 0.0)
+    strength = torch.where(mask, contrast, 0.0)[:, None]
+    # A codec smears a subject over its surroundings, faintly; low contrast inside it belongs to it all the same.
+    strong = mask & (strength > min(_LEAST_STRENGTH, 30 * noise) * F.max_pool2d(strength, 5, 1, 2))[:, 0]
+    mask = strong | mask & _between(strong, 1) & _between(strong, 2)
+    strength = strength * mask[:, None]
     inside = -F.max_pool2d(-mask[:, None].float(), 3, 1, 1)[:, 0] > 0
-    most = F.max_pool2d(near[:, None], 3, 1, 1)[:, 0].clamp_min(1e-3)
-    filled = F.max_pool2d(inside[:, None].float(), 3, 1, 1)[:, 0]
-    return torch.where(inside, 1.0, near / most) * torch.maximum(mask.float(), inside.float()) * (filled >= 0)
+    most = F.max_pool2d(strength, 3, 1, 1).clamp_min(1e-3)
+    return torch.where(inside, 1.0, (strength / most)[:, 0])
+
+
+def _between(mask: Tensor, dim: int) -> Tensor:
+    """Where there is some of a mask, (T, H, W), on both sides along an axis."""
+    before = mask.to(torch.uint8).cummax(dim).values
+    after = mask.flip(dim).to(torch.uint8).cummax(dim).values.flip(dim)
+    return (before & after) > 0
 
 
 def _frame_colours(
