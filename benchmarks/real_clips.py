@@ -1,8 +1,9 @@
 """How much of real clips the video tokenizer keeps, beside H.264 and H.265 at no fewer bits a pixel.
 
-Clips are windows of the model's size and frame rate from a folder of real footage, one per source. Each codec encodes
+Clips are windows of the model's size and frame rate from a folder of real footage, one per file. Each codec encodes
 every window on its own at the quality (CRF) at which it needs at least as many bits as the tokenizer's codes do, and
-the fewest above: bits of the bare stream, headers included, so that neither side gets bits for nothing. PSNR and SSIM
+the fewest above: bits of the bare stream with its headers, without the remarks (SEI) that encoders
+sign it with. Where even the coarsest quality needs more, `at_coarsest_percent` says how often. PSNR and SSIM
 are means over windows; edge PSNR is over the tenth of the pixels at which the original changes most. Trained on minutes
 of synthetic video, a tokenizer shows here that its code paths are right, not open-domain quality.
 """
@@ -32,14 +33,16 @@ from videopoet.media.files import read_video
 from videopoet.media.quality import psnr, ssim
 from videopoet.media.types import Video
 
-MEDIA = Path(__file__).resolve().parents[1].parent / "shared" / "media"
+MEDIA = Path(__file__).resolve().parents[1].parent / "shared" / "media" / "video"
 EXTENSIONS = {".mp4", ".webm", ".mkv", ".mov", ".avi", ".ogv", ".mpg"}
 CODECS = {"h264": "libx264", "h265": "libx265"}
 COARSEST = 51
+BLANK = 3.0
+"""Spread of pixels, of 255, under which a window shows nothing."""
 
 
 def windows(folder: Path, window: Window, most: int) -> list[tuple[str, Video]]:
-    """One window from the middle of each source that is long enough, by the name of its file."""
+    """One window from the middle of each file that is long enough and not blank, by the file's name."""
     found = []
     files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in EXTENSIONS)
     with runtime.progress(min(len(files), most), "reading") as advance:
@@ -60,7 +63,10 @@ def windows(folder: Path, window: Window, most: int) -> list[tuple[str, Video]]:
             if video.num_frames < window.num_frames:
                 continue
             first = (video.num_frames - window.num_frames) // 2
-            found.append((file.name, Video(video.frames[:, first : first + window.num_frames], video.frame_rate)))
+            frames = video.frames[:, first : first + window.num_frames].contiguous()
+            if float(frames.float().std()) < BLANK:
+                continue
+            found.append((file.name, Video(frames, video.frame_rate)))
             advance()
     return found
 
@@ -82,9 +88,18 @@ def encoded(video: Video, codec: str, crf: int) -> tuple[Tensor, int]:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))  # pyright: ignore
         container.mux(stream.encode(None))  # pyright: ignore
     content = target.getvalue()
-    with av.open(io.BytesIO(content), format=raw) as container:
-        frames = [torch.from_numpy(frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)]
-    return torch.stack(frames).permute(3, 0, 1, 2).contiguous(), 8 * len(content)
+    with av.open(io.BytesIO(content), format=raw) as source:
+        frames = [torch.from_numpy(frame.to_ndarray(format="rgb24")) for frame in source.decode(video=0)]
+    return torch.stack(frames).permute(3, 0, 1, 2).contiguous(), 8 * (len(content) - _num_remark_bytes(content, raw))
+
+
+def _num_remark_bytes(content: bytes, raw: str) -> int:
+    """Bytes of a stream's supplemental units (SEI), which pictures do not need."""
+    total = 0
+    for unit in content.replace(b"\0\0\0\1", b"\0\0\1").split(b"\0\0\1")[1:]:
+        kind = unit[0] & 31 if raw == "h264" else unit[0] >> 1 & 63
+        total += len(unit) + 4 if kind in ((6,) if raw == "h264" else (39, 40)) else 0
+    return total
 
 
 def at_bits(make: Callable[[int], tuple[Tensor, int]], least: float) -> tuple[Tensor, int, int]:
@@ -104,9 +119,9 @@ def edge_psnr(frames: Tensor, reference: Tensor) -> float:
     change[:, 1:-1] += (true[:, :, 2:] - true[:, :, :-2]).abs().mean(dim=0)
     edge = (change >= change.flatten().quantile(0.9)) & (change > 0)
     if not edge.any():
-        return psnr(frames, reference)
+        return min(psnr(frames, reference), 100.0)
     error = (made - true).square().mean(dim=0)[edge].mean()
-    return float(10 * torch.log10(255**2 / error.clamp_min(1e-6)))
+    return float(10 * torch.log10(255**2 / error.clamp_min(255**2 * 1e-10)))
 
 
 def flicker(frames: Tensor) -> float:

@@ -201,10 +201,8 @@ def _needed(case: Case) -> tuple[str, ...]:
 def show(folder: Path, name: str, take: Take) -> str:
     """Write the file to be looked at or listened to, and return its name."""
     folder.mkdir(parents=True, exist_ok=True)
-    if take.text is not None:
-        checkpoint.write_atomically(
-            folder / f"{name}.txt", lambda path: path.write_text(take.text + "\n", encoding="utf-8")
-        )
+    if (text := take.text) is not None:
+        checkpoint.write_atomically(folder / f"{name}.txt", lambda path: path.write_text(text + "\n", encoding="utf-8"))
         return f"{name}.txt"
     media, end = _media(take)
     write(media, folder / f"{name}{end}")

@@ -107,9 +107,15 @@ def _minimal_pair(world: ToyBox, window: Window, number: int, seed: int) -> Case
         if changed is not None and is_held_out(*_triple(values | {slot: changed})) == is_held_out(*_triple(values)):
             break
         attempt += REFERENCE // 10  # far from the seeds of the other numbers
-    fixed = {"num_subjects": 1, "camera": "still", "kind": scene.kind}
     before, after = (
-        make_case("minimal_pairs", "text_to_video", number, world, world.scene(attempt, **fixed, **each), window)
+        make_case(
+            "minimal_pairs",
+            "text_to_video",
+            number,
+            world,
+            world.scene(attempt, num_subjects=1, camera="still", kind=scene.kind, **each),
+            window,
+        )
         for each in (values, values | {slot: changed})
     )
     return replace(before, other=after, changed=(0, slot))

@@ -7,7 +7,7 @@ evaluation, and none is made here.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 from videopoet.data.toybox import is_held_out
 from videopoet.data.toybox_world import COLOURS
@@ -41,8 +41,8 @@ class AttributeShift(OverAll):
         return seen, {colour: 1 / len(open_to) for colour in open_to}
 
     def summarize(self, collected: Sequence[tuple], reference: Sequence[object]) -> dict[str, float | None]:
-        seen = Counter(colour for colour, _ in collected if colour is not None)
-        expected = Counter[str]()
+        seen: Counter[Hashable] = Counter(colour for colour, _ in collected if colour is not None)
+        expected = Counter[Hashable]()
         for colour, weights in collected:
             if colour is not None:
                 expected.update(weights)

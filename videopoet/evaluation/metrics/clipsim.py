@@ -44,13 +44,14 @@ class CLIPSIM(Weighty):
                 "its tokenizer's files are needed; get the whole folder",
                 code="weights_unreadable",
             ) from None
-        self.network.to(runtime.best_device())
+        self.network.to(device=runtime.best_device())  # pyright: ignore[reportCallIssue]
 
     @torch.no_grad()
     def collect(self, case: Case, take: Take) -> float | None:
         if take.video is None or case.prompt is None:
             return None
-        side = self.network.config.vision_config.image_size
+        vision: Any = self.network.config.vision_config
+        side: int = vision.image_size
         frames = take.video.frames.float().transpose(0, 1) / 255
         scale = side / min(frames.shape[2:])
         size = tuple(max(side, round(length * scale)) for length in frames.shape[2:])

@@ -40,7 +40,8 @@ class SoundSync(PerPrompt):
 
     def score(self, case: Case, take: Take) -> dict[str, Score]:
         heard = take.heard
-        if "audio" in case.given and case.given["audio"].num_samples == case.truth.plain.audio.num_samples:
+        whole = case.truth.plain.audio
+        if whole is not None and "audio" in case.given and case.given["audio"].num_samples == whole.num_samples:
             heard = _given_sound(case)
         if heard is None:
             return {}
