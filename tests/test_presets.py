@@ -4,9 +4,11 @@ import torch
 from videopoet import presets
 from videopoet.errors import ConfigError
 from videopoet.models import super_resolution
+from videopoet.models.language_model import LanguageModel
 from videopoet.sequence.tasks import TASKS
 from videopoet.tokenizers.magvit_v2 import MagvitV2
 from videopoet.tokenizers.soundstream import SoundStream
+from videopoet.training import rehearsal
 from videopoet.training.run import RunConfig
 
 
@@ -27,6 +29,15 @@ def test_the_paper_preset_has_the_paper_shapes():
         video, audio = MagvitV2(config.video_tokenizer.model), SoundStream(config.audio_tokenizer.model)
     assert (video.num_codes, video.grid(17, 128, 128)) == (2**18, (5, 16, 16))
     assert (audio.num_frames(34_000), audio.num_quantizers, audio.codebook_size) == (106, 4, 1024)
+
+
+@pytest.mark.parametrize(("name", "millions"), [("paper", 300), ("paper_1b", 1000), ("paper_8b", 8000)])
+def test_language_models_have_the_size_that_the_paper_gives_without_their_tables(name, millions):
+    with rehearsal.without_values():
+        config = presets.preset(name).language_model.model
+        model = LanguageModel.from_scratch(config, 1000, (300, 812), (4, 512), 5)
+    layers = sum(parameter.numel() for parameter in model.backbone.base_model.layers.parameters())
+    assert layers == pytest.approx(millions * 1e6, rel=0.03)
 
 
 def test_an_unknown_preset_lists_those_there_are():

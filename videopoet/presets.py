@@ -198,7 +198,33 @@ def paper() -> RunConfig:
     )
 
 
-PRESETS: dict[str, Callable[[], RunConfig]] = {"tiny": tiny, "small": small, "paper": paper}
+def paper_1b() -> RunConfig:
+    """The paper's 1 B language model, for the 37 billion tokens of its scaling study; see `paper_8b`."""
+    model = language_model.Config(
+        width=2048, num_layers=20, num_heads=16, num_key_value_heads=16, head_width=128, hidden_width=5440
+    )
+    return _scaled(model, num_steps=21_000, learning_rate=5e-4)
+
+
+def paper_8b() -> RunConfig:
+    """The paper's 8 B language model, for the 58 billion tokens of its scaling study.
+
+    The paper gives parameters and tokens; depth, width and learning rate are ours. A batch is 32 clips on each GPU, so
+    that 32 GPUs have the paper's 1,024.
+    """
+    model = language_model.Config(
+        width=4096, num_layers=40, num_heads=32, num_key_value_heads=32, head_width=128, hidden_width=10_944
+    )
+    return _scaled(model, num_steps=33_000, learning_rate=2e-4)
+
+
+PRESETS: dict[str, Callable[[], RunConfig]] = {
+    "tiny": tiny,
+    "small": small,
+    "paper": paper,
+    "paper_1b": paper_1b,
+    "paper_8b": paper_8b,
+}
 
 
 def preset(name: str) -> RunConfig:
@@ -215,6 +241,20 @@ def preset(name: str) -> RunConfig:
             code="preset_unknown",
         )
     return PRESETS[name]()
+
+
+def _scaled(model: language_model.Config, num_steps: int, learning_rate: float) -> RunConfig:
+    """The paper's run with another language model, trained for so many steps, of which a quarter are mostly images."""
+    run = paper()
+    stage = run.language_model.model_copy(
+        update={
+            "model": model,
+            "recompute": True,
+            "mixture": run.language_model.mixture.model_copy(update={"early_batches": num_steps // 4}),
+            "training": _training(num_steps, learning_rate=learning_rate, warmup_steps=2000),
+        }
+    )
+    return run.model_copy(update={"language_model": stage})
 
 
 def _training(num_steps: int, ema_decay: float = 0.999, warmup_steps: int | None = None, **settings) -> loop.Config:

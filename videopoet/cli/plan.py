@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -49,7 +49,7 @@ def plan(
         parts = ", ".join(f"{name} {_short(count)}" for name, count in stage.parameters.items())
         print(f"{stage.stage.replace('_', ' ')}: {_short(sum(stage.parameters.values()))} parameters ({parts})")
         print(f"  {_short(stage.steps)} steps of {stage.flops_per_step:.3g} FLOP, {_short(stage.tokens)} tokens in all")
-        print(f"  {_size(stage.memory)} on each GPU, {_verdict(stage.memory, stage.memory_sharded, memory, gpus)}")
+        print(f"  {_size(stage.memory)} on each GPU, {_verdict(stage, memory, gpus)}")
         print(f"  {stage.flops:.3g} FLOP, {_time(stage.days)}")
     print(
         f"in all: {_time(sum(stage.days for stage in stages))} on {gpus} {'GPUs' if gpus > 1 else 'GPU'} at "
@@ -57,12 +57,15 @@ def plan(
     )
 
 
-def _verdict(memory: int, sharded: int, limit: float, gpus: int) -> str:
-    if memory <= limit * 1e9:
+def _verdict(stage: Any, limit: float, gpus: int) -> str:
+    if stage.memory <= limit * 1e9:
         return f"which fits {limit:g} GB"
-    remedy = "lower batch_size and raise training.accumulation, or set language_model.recompute=true"
-    shards = f"; with weights and states divided among {gpus} it would be {_size(sharded)}" if gpus > 1 else ""
-    return f"which does not fit {limit:g} GB{shards}; {remedy}"
+    shards = f"; with weights and states divided among {gpus} it would be {_size(stage.memory_sharded)}"
+    recompute = " or set language_model.recompute=true" if stage.stage == "language_model" else ""
+    return (
+        f"which does not fit {limit:g} GB{shards if gpus > 1 else ''}; lower batch_size and raise "
+        f"training.accumulation{recompute}"
+    )
 
 
 def _short(number: float) -> str:

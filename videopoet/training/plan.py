@@ -140,27 +140,31 @@ def _language_model(
         with rehearsal.without_values():
             adaptation.add_lora(model, run.lora, vocabulary.config.text_size)
     num_samples = round(world.num_frames / world.frame_rate * world.sample_rate)
-    shapes = {
-        "text": (_mean_text(config, words),),
-        "video": video.grid(world.num_frames, world.height, world.width),
-        "audio": (audio.num_quantizers, audio.num_frames(num_samples)),
-    }
-    clip = _encoding_cost(video, audio, (3, world.num_frames, world.height, world.width), num_samples)
-    shares = [share for share in run.mixture.shares if share.weight]
+    sizes = ((world.height, world.width), *run.mixture.sizes)
     costs: dict[tuple, Cost] = {}  # tasks with rows of one shape cost the same
-    batches = []
-    for share in shares:
-        task = find_task(share.task)
-        row = _row(task, vocabulary, shapes)
-        ranges, counts = row.ranges[row.targets].unique(dim=0, return_counts=True)
-        choices = tuple((start, stop, n) for (start, stop), n in zip(ranges.tolist(), counts.tolist(), strict=True))
-        key = (share.batch_size, len(row.tokens), choices)
-        if key not in costs:
-            costs[key] = _rows_cost(model, *key, run.training.bf16)
-        changed = share.batch_size * sum(view.change is not None for view in (*task.given, *task.predict))
-        flops = costs[key].flops + changed * clip.flops // CLIPS_AT_ONCE
-        batches.append(_Batch(share.weight, share.batch_size * len(row.tokens), Cost(flops, costs[key].peak_bytes)))
-    pool = clip.flops / CLIPS_AT_ONCE * run.mixture.pool_clips / run.mixture.pool_batches
+    batches, pool = [], 0.0
+    for height, width in sizes:  # as often as one another
+        shapes = {
+            "text": (_mean_text(config, words),),
+            "video": video.grid(world.num_frames, height, width),
+            "audio": (audio.num_quantizers, audio.num_frames(num_samples)),
+        }
+        clip = _encoding_cost(video, audio, (3, world.num_frames, height, width), num_samples)
+        pool += clip.flops / CLIPS_AT_ONCE * run.mixture.pool_clips / run.mixture.pool_batches / len(sizes)
+        for share in run.mixture.shares:
+            if not share.weight:
+                continue
+            task = find_task(share.task)
+            row = _row(task, vocabulary, shapes)
+            ranges, counts = row.ranges[row.targets].unique(dim=0, return_counts=True)
+            choices = tuple((start, stop, n) for (start, stop), n in zip(ranges.tolist(), counts.tolist(), strict=True))
+            key = (share.batch_size, len(row.tokens), choices)
+            if key not in costs:
+                costs[key] = _rows_cost(model, *key, run.training.bf16)
+            # Views that are changed in pixels are tokenized for each batch.
+            changed = share.batch_size * sum(view.change is not None for view in (*task.given, *task.predict))
+            cost = Cost(costs[key].flops + changed * clip.flops // CLIPS_AT_ONCE, costs[key].peak_bytes)
+            batches.append(_Batch(share.weight, share.batch_size * len(row.tokens), cost))
     return _stage("language_model", model, None, run.training, batches, pool, gpus, teraflops)
 
 

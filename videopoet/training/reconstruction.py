@@ -60,9 +60,10 @@ class VideoReconstruction(Objective):
         self.config = config
         self.validation = validation
         if config.adversarial_weight:
-            self.adversary = nn.ModuleDict(
-                {"video": VideoDiscriminator(config.adversary), "lecam": losses.LeCamRegularizer()}
-            ).to(next(tokenizer.parameters()).device)
+            with next(tokenizer.parameters()).device:
+                self.adversary = nn.ModuleDict(
+                    {"video": VideoDiscriminator(config.adversary), "lecam": losses.LeCamRegularizer()}
+                )
 
     def __call__(self, batch: Tensor, step: int, generator: torch.Generator) -> Losses:
         video, quantized = self.model(batch)
@@ -143,12 +144,13 @@ class AudioReconstruction(Objective):
         self.config = config
         self.validation = validation
         if config.adversarial_weight:
-            self.adversary = nn.ModuleDict(
-                {
-                    "waveform": WaveformDiscriminator(config.waveform_adversary),
-                    "spectrogram": SpectrogramDiscriminator(config.spectrogram_adversary),
-                }
-            ).to(next(tokenizer.parameters()).device)
+            with next(tokenizer.parameters()).device:
+                self.adversary = nn.ModuleDict(
+                    {
+                        "waveform": WaveformDiscriminator(config.waveform_adversary),
+                        "spectrogram": SpectrogramDiscriminator(config.spectrogram_adversary),
+                    }
+                )
 
     def __call__(self, batch: Tensor, step: int, generator: torch.Generator) -> Losses:
         seen = self.model(batch, generator)

@@ -12,7 +12,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import flop_registry
 
 
 @dataclass(frozen=True)
@@ -33,21 +33,23 @@ def without_values() -> FakeTensorMode:
 
 def cost_of(compute: Callable[[], Any], module: torch.nn.Module) -> Cost:
     """What `compute` costs; `module`, all of whose tensors count as there before, and it were made `without_values`."""
-    memory = _Memory()
+    meter = _Meter()
     for tensor in (*module.parameters(), *module.buffers()):
-        memory.note(tensor)
-    counter = FlopCounterMode(display=False)
-    with counter, memory:
+        meter.note(tensor)
+    with meter:
         compute()
-    return Cost(counter.get_total_flops(), memory.peak)
+    return Cost(meter.flops, meter.peak)
 
 
-class _Memory(TorchDispatchMode):
-    """Follows the bytes of every storage from the operation that makes it to the end of its life."""
+class _Meter(TorchDispatchMode):
+    """Adds up operations, by torch's own formulas, and follows the bytes of every storage to the end of its life.
+
+    Torch's `FlopCounterMode` also follows modules, and for that puts hooks where a gradient's gradient cannot pass.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.now = self.peak = 0
+        self.flops = self.now = self.peak = 0
         self.known: set[int] = set()
 
     def note(self, value: Any) -> None:
@@ -67,7 +69,10 @@ class _Memory(TorchDispatchMode):
         self.now -= size
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        if (formula := flop_registry.get(func._overloadpacket)) is not None:
+            self.flops += formula(*args, **kwargs, out_val=result)
         for value in tree_iter(result):
             self.note(value)
         return result

@@ -1,0 +1,148 @@
+import json
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from videopoet import cli, presets, runtime
+from videopoet.data import toybox
+from videopoet.models.language_model import LanguageModel
+from videopoet.sequence import layout
+from videopoet.sequence.tasks import find_task
+from videopoet.text_encoders.own_tokens import OwnTokens
+from videopoet.tokenizers.magvit_v2 import MagvitV2
+from videopoet.tokenizers.soundstream import SoundStream
+from videopoet.training import loop, optimizer, plan, reconstruction, rehearsal
+from videopoet.training.next_token import NextToken
+from videopoet.training.run import vocabulary_of
+
+
+def planned(**changes):
+    """The plan of the tiny preset's language model, trained on text to video alone unless told otherwise."""
+    config = presets.tiny()
+    stage = config.language_model
+    shares = tuple(share for share in stage.mixture.shares if share.task == "text_to_video")
+    stage = stage.model_copy(update={"mixture": stage.mixture.model_copy(update={"shares": shares})} | changes)
+    return config.model_copy(update={"language_model": stage})
+
+
+@pytest.fixture(scope="module")
+def parts():
+    config = presets.tiny()
+    video, audio = MagvitV2(config.video_tokenizer.model), SoundStream(config.audio_tokenizer.model)
+    return video, audio, OwnTokens.from_words(toybox.words())
+
+
+@pytest.fixture(scope="module")
+def model(parts) -> LanguageModel:
+    vocabulary = vocabulary_of(parts[2], parts[0], parts[1])
+    torch.manual_seed(0)
+    config = presets.tiny().language_model.model
+    return LanguageModel.from_scratch(config, vocabulary.size, vocabulary.range("video"), (2, 512), 5)
+
+
+def rows(parts, count: int) -> layout.Batch:
+    video, audio, words = parts
+    vocabulary = vocabulary_of(words, video, audio)
+    pieces = {"text_in": torch.zeros(12, dtype=torch.long), "video_out": torch.zeros(video.grid(9, 32, 32)).long()}
+    row = layout.build(find_task("text_to_video"), vocabulary, pieces)
+    return layout.batch_rows([row] * count, vocabulary.special("<pad>"))
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_operations_of_a_language_models_step_are_those_that_are_counted_in_one(parts, model, recompute):
+    batch = rows(parts, 4)
+    objective = NextToken(model.train(), [])
+    with FlopCounterMode(display=False) as counted, runtime.autocast("cpu"):
+        objective.loss(type("Batch", (), {"rows": batch, "task": "text_to_video"})()).backward()
+    model.zero_grad(set_to_none=True)
+    start, stop = batch.ranges[batch.targets][0].tolist()
+    choices = ((start, stop, int(batch.targets[0].sum())),)
+    with rehearsal.without_values():
+        shape = LanguageModel.from_scratch(
+            presets.tiny().language_model.model, len(model.head_weight), (start, stop), (2, 512), 5
+        ).train()
+    if recompute:
+        shape.recompute_layers()
+    cost = plan._rows_cost(shape, 4, batch.tokens.shape[1], choices, True)
+    ratio = cost.flops / counted.get_total_flops()
+    assert 1.2 < ratio < 1.4 if recompute else ratio == pytest.approx(1, abs=0.01)
+
+
+def test_operations_of_a_tokenizers_step_are_those_that_are_counted_in_one(parts):
+    config = presets.tiny().video_tokenizer
+    real = reconstruction.VideoReconstruction(MagvitV2(config.model).train(), config.objective)
+    with FlopCounterMode(display=False) as counted, runtime.autocast("cpu"):
+        real(torch.zeros(2, 3, 9, 32, 32), 1, runtime.generator(0)).total.backward()
+    with rehearsal.without_values():
+        objective = reconstruction.VideoReconstruction(MagvitV2(config.model), config.objective)
+    cost = plan._objective_cost(objective, (2, 3, 9, 32, 32), 1, True)
+    assert cost.flops == pytest.approx(counted.get_total_flops(), rel=0.01)
+
+
+def test_a_deep_stack_costs_what_two_shallow_ones_say():
+    config = presets.tiny().language_model.model.model_copy(update={"num_layers": 5})
+    with rehearsal.without_values():
+        model = LanguageModel.from_scratch(config, 400, (100, 356), (2, 512), 5).train()
+    choices = ((100, 356, 30),)
+    foretold = plan._rows_cost(model, 2, 40, choices, True)
+    assert model.num_layers == len(model.backbone.model.layers) == 5
+    counts = [plan._rows_cost(_with_layers(config, count), 2, 40, choices, True) for count in (1, 2)]
+    assert foretold.flops == counts[0].flops + 4 * (counts[1].flops - counts[0].flops)
+
+
+def _with_layers(config, count: int) -> LanguageModel:
+    with rehearsal.without_values():
+        return LanguageModel.from_scratch(
+            config.model_copy(update={"num_layers": count}), 400, (100, 356), (2, 512), 5
+        ).train()
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_what_is_held_is_what_the_optimizer_and_the_mean_come_to_hold(model, name):
+    training = loop.Config(optimizer=optimizer.Config(name=name))
+    optimizers = optimizer.build(model, training.optimizer)
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    for each in optimizers:
+        each.step()
+    model.zero_grad(set_to_none=True)
+    states = optimizer.state_tensors(optimizers).values()
+    held = sum(tensor.numel() * 4 for tensor in states if tensor.ndim)
+    held += sum(tensor.numel() * 4 for tensor in loop.MeanWeights(model, 0.9).tensors.values())
+    assert plan._held_bytes(model, training) == held
+
+
+def test_gpus_add_tokens_and_take_no_longer_a_step_and_share_what_can_be_shared(parts):
+    video, audio, words = parts
+    one, four = (plan._language_model(planned(), video, audio, words, gpus, 400.0) for gpus in (1, 4))
+    assert four.tokens == 4 * one.tokens and four.flops == 4 * one.flops
+    assert four.days == pytest.approx(one.days)
+    assert four.memory == one.memory == one.memory_sharded > four.memory_sharded
+
+
+def test_accumulation_adds_tokens_and_keeps_gradients(parts):
+    training = presets.tiny().language_model.training.model_copy(update={"accumulation": 3})
+    once = plan._language_model(planned(), *parts, 1, 400.0)
+    thrice = plan._language_model(planned(training=training), *parts, 1, 400.0)
+    assert thrice.tokens == pytest.approx(3 * once.tokens, rel=1e-3)
+    assert thrice.memory == once.memory + 4 * sum(once.parameters.values())
+
+
+def test_the_command_line_plans_every_stage(capsys):
+    assert cli.run(["plan", "tiny", "--memory", "0.03", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    stages = {stage["stage"]: stage for stage in said["stages"]}
+    assert list(stages) == ["video_tokenizer", "audio_tokenizer", "language_model", "super_resolution"]
+    config = presets.tiny()
+    assert stages["video_tokenizer"]["parameters"]["model"] == sum(
+        parameter.numel() for parameter in MagvitV2(config.video_tokenizer.model).parameters()
+    )
+    assert all(stage["flops"] > 0 and stage["tokens"] > 0 and stage["memory"] > 0 for stage in stages.values())
+    assert {stage["fits"] for stage in stages.values()} == {True, False}
+    assert said["days"] == pytest.approx(sum(stage["days"] for stage in stages.values()))
+
+
+def test_a_preset_that_is_not_there_is_refused(capsys):
+    assert cli.run(["plan", "tony"]) == 2
+    assert "did you mean tiny" in capsys.readouterr().err
