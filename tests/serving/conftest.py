@@ -26,7 +26,12 @@ class Running:
 
         self.service = Service(folder, num_workers=0, **how)
         config = uvicorn.Config(
-            create_app(self.service), port=0, log_level="error", http="h11", timeout_graceful_shutdown=1
+            create_app(self.service),
+            port=0,
+            log_level="error",
+            http="h11",
+            server_header=False,
+            timeout_graceful_shutdown=1,
         )
         self.server = uvicorn.Server(config)
         self.thread = threading.Thread(target=self.server.run, daemon=True)

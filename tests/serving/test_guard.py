@@ -7,10 +7,9 @@ import threading
 
 import pytest
 
-for name in ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "httpx"):
+for name in ("fastapi", "uvicorn", "python_multipart", "prometheus_client"):
     pytest.importorskip(name)
-
-import httpx
+httpx = pytest.importorskip("httpx")
 
 KEYS = ("key-of-anna-0123456789", "key-of-berta-0123456789")
 LIMIT = 4096
@@ -124,7 +123,7 @@ def test_nothing_is_ever_fetched(server):
         thread = threading.Thread(target=listen)
         thread.start()
         port = listener.getsockname()[1]
-        for field in ("image", "video", "audio", "mask", "depth", "input_reference", "prompt", "model", "task"):
+        for field in ("image", "video", "audio", "mask", "depth", "input_reference", "prompt", "size", "task"):
             for scheme in ("http", "ftp", "file"):
                 url = f"{scheme}://127.0.0.1:{port}/x.png"
                 for value in (url, {"url": url}, {"image_url": url}):
@@ -136,7 +135,8 @@ def test_nothing_is_ever_fetched(server):
 
 @pytest.mark.parametrize(
     "name",
-    ["../etc", "..%2f..%2fqueue.sqlite", "%2e%2e%2fqueue.sqlite", "..\\x", "%00", "~root", "video_" + "0" * 32 + "%2f..",
+    ["../etc", "..%2f..%2fqueue.sqlite",
+      "%2e%2e%2fqueue.sqlite", "..\\x", "%00", "~root", "video_" + "0" * 32 + "%2f..",
      "file:%2f%2f%2fetc%2fpasswd", "C:%5Cx", "%252e%252e%252fx", "video_" + "Z" * 32, "x" * 5000, "%c0%ae%c0%ae%2fx"],
 )  # fmt: skip
 def test_no_path_leaves_the_folder(server, name):

@@ -5,10 +5,10 @@ import json
 
 import pytest
 
+from videopoet.sequence.tasks import TASKS
+
 for name in ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "httpx"):
     pytest.importorskip(name)
-
-from videopoet.sequence.tasks import TASKS
 
 
 def events(text):

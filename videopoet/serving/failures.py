@@ -75,6 +75,8 @@ def answer(error: VideoPoetError, param: str | None = None) -> JSONResponse:
     """The answer about an error."""
     status = status_of(error)
     headers = {"Retry-After": RETRY_AFTER[status]} if status in RETRY_AFTER else {}
+    if status in (408, 413):
+        headers["Connection"] = "close"  # what is still coming of the body is not read
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return JSONResponse(described(error, param or getattr(error, "param", None)), status, headers)

@@ -257,7 +257,13 @@ def explained(error: ValidationError, model: type[BaseModel]) -> TaskError:
     if name in ("prompt", "negative_prompt") and first["type"] == "string_too_long":
         text = f"{name} has {len(first['input'])} characters; the most is {LONGEST_PROMPT}; shorten it"
         return with_param(TaskError(text, code="prompt_too_long"), name)
-    code = "range" if first["type"] in _RANGE else "type"
+    if first["type"] == "string_unicode":
+        reason, code = "it holds half of a surrogate pair, which is no text; encode it as UTF-8", "encoding"
+    elif first["type"] in ("greater_than_equal", "less_than_equal"):
+        least, most = limits(name)
+        reason, code = f"it must be from {least:.20g} to {most:.20g}", "range"
+    else:
+        code = "range" if first["type"] in _RANGE else "type"
     return with_param(TaskError(f"{name} is {shown}; {reason}; correct it", code=code), name)
 
 
