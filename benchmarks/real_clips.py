@@ -88,7 +88,7 @@ def encoded(video: Video, codec: str, crf: int) -> tuple[Tensor, int]:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))  # pyright: ignore
         container.mux(stream.encode(None))  # pyright: ignore
     content = target.getvalue()
-    with av.open(io.BytesIO(content), format=raw) as source:
+    with av.open(io.BytesIO(content), "r", format=raw) as source:
         frames = [torch.from_numpy(frame.to_ndarray(format="rgb24")) for frame in source.decode(video=0)]
     return torch.stack(frames).permute(3, 0, 1, 2).contiguous(), 8 * (len(content) - _num_remark_bytes(content, raw))
 
