@@ -261,7 +261,7 @@ def explained(error: ValidationError, model: type[BaseModel]) -> TaskError:
         reason, code = "it holds half of a surrogate pair, which is no text; encode it as UTF-8", "encoding"
     elif first["type"] in ("greater_than_equal", "less_than_equal"):
         least, most = limits(name)
-        reason, code = f"it must be from {least:.20g} to {most:.20g}", "range"
+        reason, code = f"it must be from {least} to {most}", "range"
     else:
         code = "range" if first["type"] in _RANGE else "type"
     return with_param(TaskError(f"{name} is {shown}; {reason}; correct it", code=code), name)
