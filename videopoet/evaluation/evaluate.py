@@ -216,7 +216,7 @@ class _Suite:
             for case in own:
                 name = samples.name_of(case.number, 0)
                 if not (self.folder / f"{name}.npz").exists():
-                    samples.save(self.folder, name, case.through_tokens)
+                    samples.save(self.folder, name, case.through_tokens, fingerprint(case))
             return [[case.through_tokens for case in own] for _ in range(self.per_prompt)]
         wanted = [
             (case if not other else case.other, samples.name_of(case.number, repeat, other), case.number, repeat)
@@ -234,16 +234,18 @@ class _Suite:
             began = time.perf_counter()
             results = self.poet.generate_batch(requests, progress=False)
             seconds = (time.perf_counter() - began) / len(requests)
-            for result, (_, name, _, _) in zip(results, missing, strict=True):
-                samples.save(self.folder, name, Take.of(result.media, seconds=seconds))
+            for result, (case, name, _, _) in zip(results, missing, strict=True):
+                assert case is not None
+                samples.save(self.folder, name, Take.of(result.media, seconds=seconds), fingerprint(case))
         takes = [[self._load(case, repeat) for case in own] for repeat in range(self.per_prompt)]
         return takes
 
     def _load(self, case: Case, repeat: int) -> Take:
-        take = samples.load(self.folder, samples.name_of(case.number, repeat))
+        take = samples.load(self.folder, samples.name_of(case.number, repeat), fingerprint(case))
         if case.other is None:
             return take
-        return replace(take, other=samples.load(self.folder, samples.name_of(case.number, repeat, other=True)))
+        other = samples.load(self.folder, samples.name_of(case.number, repeat, other=True), fingerprint(case.other))
+        return replace(take, other=other)
 
     def _note(self, case: Case, take: Take, repeat: int) -> None:
         """Keep what the page shows: the first successes and failures, beside the truth."""

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from videopoet import registry
-from videopoet.errors import DataError
 from videopoet.evaluation.cases import Case, Take
 from videopoet.evaluation.metrics.base import Figure, Metric, OverAll, PerPrompt, Score, Weighty
 from videopoet.evaluation.statistics import Floats, Interval, bootstrap_median, bootstrap_ratio, median, ratio
@@ -160,19 +159,6 @@ def metrics_of(suite: str, extra: Iterable[tuple[str, Metric]] = ()) -> list[tup
     ]
     chosen = [(name, metric) for name, metric in (*found, *extra) if suite in metric.suites]
     return sorted(chosen, key=lambda pair: (int(pair[1].number.strip("MP").rstrip("abcdefgh") or 0), pair[0]))
-
-
-def check_count(name: str, metric: Metric, count: int) -> None:
-    """Refuse to measure on too few prompts.
-
-    Raises:
-        DataError: There are fewer than the metric needs.
-    """
-    if count < metric.least:
-        raise DataError(
-            f"{name} ({metric.number}) is measured on {metric.least} prompts or more, there are {count}; raise --count",
-            code="too_few_samples",
-        )
 
 
 def add_chance(tally: Tally, cases: Sequence[Case], takes: Sequence[Take]) -> None:

@@ -1,13 +1,13 @@
 """Answers on disk: each as an .npz that is scored, exact to the last bit, and beside it a file that any browser plays.
 
-A folder of samples says what it holds (`samples.json`); what is missing, doubled or made for something else is refused.
+Each says which case it answers; what is missing, doubled or made for something else is refused.
 """
 
 from __future__ import annotations
 
 import hashlib
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,10 @@ import torch
 from torch import Tensor
 
 from videopoet import checkpoint
-from videopoet.errors import CheckpointError, DataError
+from videopoet.errors import DataError
 from videopoet.evaluation.cases import Case, Take
 from videopoet.media.files import write
 from videopoet.media.types import Audio, Image, Media, Video
-
-CONTENTS = "samples.json"
 
 
 def name_of(number: int, repeat: int, other: bool = False) -> str:
@@ -29,8 +27,8 @@ def name_of(number: int, repeat: int, other: bool = False) -> str:
     return f"{number:05d}-{repeat}{'-other' if other else ''}"
 
 
-def save(folder: Path, name: str, take: Take) -> str:
-    """Write an answer; the .npz comes last, so that whoever finds it finds all. The name of the playable file."""
+def save(folder: Path, name: str, take: Take, case_hash: str = "") -> str:
+    """Write an answer to a case, and return the name of its playable file; the .npz comes last, when all is there."""
     shown = show(folder, name, take)
     arrays: dict[str, Any] = {"seconds": np.array(take.seconds if take.seconds is not None else np.nan)}
     if take.video is not None:
@@ -40,6 +38,8 @@ def save(folder: Path, name: str, take: Take) -> str:
     if take.text is not None:
         arrays["text"] = np.frombuffer(take.text.encode(), dtype=np.uint8)
 
+    arrays["case"] = np.frombuffer(case_hash.encode(), dtype=np.uint8)
+
     def fill(path: Path) -> None:
         with path.open("wb") as file:
             np.savez_compressed(file, **arrays)
@@ -48,11 +48,11 @@ def save(folder: Path, name: str, take: Take) -> str:
     return shown
 
 
-def load(folder: Path, name: str) -> Take:
+def load(folder: Path, name: str, case_hash: str = "") -> Take:
     """Read what `save` wrote.
 
     Raises:
-        DataError: The file is missing or broken.
+        DataError: The file is missing or broken, or answers another case.
     """
     path = folder / f"{name}.npz"
     try:
@@ -64,6 +64,7 @@ def load(folder: Path, name: str) -> Take:
             video = Video(torch.from_numpy(arrays["frames"]), float(arrays["frame_rate"]))
         if "samples" in arrays:
             audio = Audio(torch.from_numpy(arrays["samples"]), int(arrays["sample_rate"]))
+        answers = arrays["case"].tobytes().decode()
         text = arrays["text"].tobytes().decode() if "text" in arrays else None
     except FileNotFoundError:
         raise DataError(
@@ -76,6 +77,12 @@ def load(folder: Path, name: str) -> Take:
             "it holds frames, samples or text; delete it to have it made again",
             code="sample_broken",
         ) from None
+    if answers != case_hash:
+        raise DataError(
+            f"sample '{path}' was made for a prompt of hash {answers[:12]}, this one has {case_hash[:12]}; figures "
+            "are of equal prompts only; measure into a new folder",
+            code="prompts_mismatch",
+        )
     return Take(video, audio, text, seconds=None if np.isnan(seconds) else seconds)
 
 
@@ -84,56 +91,6 @@ def playable(folder: Path, name: str) -> str | None:
     return next(
         (f"{name}{end}" for end in (".mp4", ".png", ".wav", ".txt") if (folder / f"{name}{end}").exists()), None
     )
-
-
-def describe(folder: Path, cases_digest: str, count: int, per_prompt: int, source: Mapping[str, Any]) -> None:
-    """Say what a folder of samples is for, before the first is made."""
-    values = {"cases": cases_digest, "count": count, "per_prompt": per_prompt, **source}
-    folder.mkdir(parents=True, exist_ok=True)
-    checkpoint.write_json(folder / CONTENTS, values)
-
-
-def check_contents(folder: Path, cases_digest: str, count: int, per_prompt: int, least: int = 1) -> None:
-    """Refuse samples that were made for other prompts, or for another number of them.
-
-    Raises:
-        DataError: They were, or are fewer than `least`, or the folder does not say.
-    """
-    try:
-        values = checkpoint.read_json(folder / CONTENTS)
-    except CheckpointError as error:
-        raise DataError(
-            f"'{folder}' does not say what its samples are for ({error}); point to a folder that `videopoet evaluate` "
-            "wrote",
-            code="samples_unknown",
-        ) from None
-    if values.get("cases") != cases_digest:
-        raise DataError(
-            f"the samples in '{folder}' were made for prompts of hash {str(values.get('cases'))[:12]}, these have "
-            f"{cases_digest[:12]}; figures compare on equal prompts only; make the samples again",
-            code="prompts_mismatch",
-        )
-    found = values.get("count"), values.get("per_prompt")
-    if found != (count, per_prompt):
-        raise DataError(
-            f"'{folder}' holds {found[0]} prompts with {found[1]} samples each, asked for are {count} with "
-            f"{per_prompt}; figures compare at equal numbers only; ask for the same or make them again",
-            code="samples_unequal",
-        )
-    check_count(count, least)
-
-
-def check_count(count: int, least: int) -> None:
-    """Refuse fewer prompts than a figure needs.
-
-    Raises:
-        DataError: There are.
-    """
-    if count < least:
-        raise DataError(
-            f"there are {count} prompts; {least} are the least that say something here; raise --count",
-            code="too_few_samples",
-        )
 
 
 def check_takes(cases: Sequence[Case], takes: Sequence[Take], seen: dict[str, int] | None = None) -> None:
