@@ -14,9 +14,11 @@ from torch.nn import functional as F
 
 from videopoet import runtime
 from videopoet.data.toybox import Scene, ToyBox
-from videopoet.data.toybox_world import COLOURS, SHAPES
+from videopoet.data.toybox_world import COLOURS, SHAPES, Impact
 from videopoet.evaluation.reading import ClipReading, read_clip
 
+HEARD_AS_ONE = 0.05
+"""Landings nearer than this, in seconds, are heard as one."""
 _DIRECTED = ("left", "right", "up", "down")
 
 
@@ -159,7 +161,8 @@ def slots(reading: ClipReading, scene: Scene) -> dict[str, bool]:
     """Of every slot of a scene, whether the reading has it; subjects are known by their colour."""
     found = {one.colour: one for one in reading.subjects}
     pairs = [(found.get(subject.colour), subject) for subject in scene.subjects]
-    heard, due = list(reading.impacts), list(scene.impacts)
+    heard = reading.impacts
+    due = [impact for k, impact in enumerate(scene.impacts) if not k or _apart(scene.impacts[k - 1], impact)]
     right = {
         "valid": reading.valid,
         "count": len(reading.subjects) == len(scene.subjects),
@@ -171,11 +174,15 @@ def slots(reading: ClipReading, scene: Scene) -> dict[str, bool]:
         "size": all(one is not None and one.size == subject.size for one, subject in pairs),
         "sound": len(heard) == len(due)
         and all(
-            abs(one.seconds - true.seconds) < 0.05 and one.material == true.material
+            abs(one.seconds - true.seconds) < HEARD_AS_ONE and one.material == true.material
             for one, true in zip(heard, due, strict=True)
         ),
     }
     return right
+
+
+def _apart(before: Impact, after: Impact) -> bool:
+    return after.seconds - before.seconds >= HEARD_AS_ONE
 
 
 def _like(world: ToyBox) -> tuple[int, int, int, int]:

@@ -36,8 +36,10 @@ _WHITE_OVERLAP = 0.04
 """How much less it may be for a white subject, whose edge is often hard to see."""
 _CLEAN, _NOISY = 0.003, 0.012
 """How far pixels mostly are from the scenery there."""
-_LEAST_SEEN = 0.8
-"""Part of the frames in which a subject is seen at least."""
+_LEAST_SEEN, _LEAST_SEEN_OF_SEVERAL = 0.8, 0.5
+"""Part of the frames in which a subject is seen at least: one alone, and one that others may hide."""
+_LEAST_CLEAR = 0.25
+"""Part of the frames in which a subject must be clear of others for its outline to be held against it."""
 _LEAST_SAME = 0.7
 """Part of the frames in which a subject's colour is the same at least."""
 _MOST_STRANGE = 0.012
@@ -121,10 +123,11 @@ def _problem(found: Findings, shapes: list[ShapeReading]) -> str | None:
     least_overlap = _LEAST_OVERLAP + share * (_LEAST_NOISY_OVERLAP - _LEAST_OVERLAP)
     for one, shape in zip(found.subjects, shapes, strict=True):
         there = (~shape.radii.isnan()).float().mean().item()
-        if there < _LEAST_SEEN:
+        if there < (_LEAST_SEEN if len(shapes) == 1 else _LEAST_SEEN_OF_SEVERAL):
             return f"something {one.colour} is there in {100 * there:.0f}% of the frames only"
         least = least_overlap - (_WHITE_OVERLAP if one.colour == "white" else 0.0)
-        if shape.shape is None or shape.overlap < least:
+        is_hidden = len(shapes) > 1 and (~one.touched).float().mean() < _LEAST_CLEAR
+        if shape.shape is None or shape.overlap < (_LEAST_NOISY_OVERLAP if is_hidden else least):
             return f"something {one.colour} has none of the toy box's shapes"
         same = sum(colour == one.colour for colour in one.frame_colours) / len(one.frame_colours)
         if same < _LEAST_SAME * there:

@@ -43,6 +43,8 @@ _WHITE_OVER_NOISE = 10
 """A white subject stands out so many times more than the picture mostly does: there are white things in the scenery."""
 
 
+_WHITE_GAIN = 1.5
+"""A white subject's edge is fainter than its dark marks and its shaded side, which its strength is measured by."""
 _LEAST_STRENGTH = 0.35
 """Contrast with the scenery, over the strongest nearby, from which on a pixel is of a subject in a noisy picture."""
 
@@ -105,7 +107,7 @@ def find_subjects(pixels: Tensor, behind: Tensor) -> Findings:
         mask = largest(labels == index)
         others = F.max_pool2d(((labels >= 0) & (labels != index))[:, None].float(), 3, 1, 1)[:, 0] > 0
         edges = mask[:, 0].any(1) | mask[:, -1].any(1) | mask[:, :, 0].any(1) | mask[:, :, -1].any(1)
-        cover = _cover(mask, contrast, noise)
+        cover = _cover(mask, contrast, noise, _WHITE_GAIN if k == _WHITE else 1.0)
         present = mask.flatten(1).sum(dim=1) >= 0.5 * least
         cover = cover * present[:, None, None]
         subjects.append(
@@ -177,8 +179,10 @@ def _spread(labels: Tensor, where: Tensor, num_labels: int) -> Tensor:
     return labels
 
 
-def _cover(mask: Tensor, contrast: Tensor, noise: float) -> Tensor:
+def _cover(mask: Tensor, contrast: Tensor, noise: float, gain: float) -> Tensor:
     """How much of each pixel of a mask is covered: pixels at its edge show some of what is behind, (T, H, W)."""
+    # Where a subject happens to look like what is behind it, it has holes.
+    mask = -F.max_pool2d(-F.max_pool2d(mask[:, None].float(), 3, 1, 1), 3, 1, 1)[:, 0] > 0
     strength = torch.where(mask, contrast, 0.0)[:, None]
     # A codec smears a subject over its surroundings, faintly; low contrast inside it belongs to it all the same.
     strong = mask & (strength > min(_LEAST_STRENGTH, 30 * noise) * F.max_pool2d(strength, 5, 1, 2))[:, 0]
@@ -186,7 +190,7 @@ def _cover(mask: Tensor, contrast: Tensor, noise: float) -> Tensor:
     strength = strength * mask[:, None]
     inside = -F.max_pool2d(-mask[:, None].float(), 3, 1, 1)[:, 0] > 0
     most = F.max_pool2d(strength, 3, 1, 1).clamp_min(1e-3)
-    return torch.where(inside, 1.0, (strength / most)[:, 0])
+    return torch.where(inside, 1.0, (gain * strength / most)[:, 0].clamp_max(1))
 
 
 def _between(mask: Tensor, dim: int) -> Tensor:
