@@ -528,3 +528,9 @@ def test_a_part_unlike_the_first_is_refused(tmp_path, other):
     with pytest.raises(MediaError, match="'.gif'"):
         write_parts([part()], tmp_path / "clip.gif")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_clip_that_is_one_column_too_wide_is_cut_by_it(tmp_path):
+    """106x60 fills 112x64 once it is scaled to 113x64: the column goes, on the right."""
+    Video(torch.full((3, 2, 60, 106), 90, dtype=torch.uint8), 8.0).save(tmp_path / "clip.mp4")
+    assert read_video(tmp_path / "clip.mp4", height=64, width=112).frames.shape == (3, 2, 64, 112)

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-LARGEST_DIFFERENCE = 10
-"""How far, of 255, any cell of two duplicates' thumbnails may be apart. The largest, not the mean: a small thing that
+LARGEST_DIFFERENCE = 8
+"""How far, of 255, any of the 8x8 cells of two duplicates may be apart. The largest, not the mean: a small thing that
 moves over the same background changes few cells, and makes another clip."""
 NOT_LEVEL = 4
 """How much brighter than its neighbour a cell must be to count as brighter."""
@@ -42,7 +42,7 @@ class Duplicates:
                 query_clip = "SELECT id, signature FROM clips WHERE number = ?"
                 name, data = self._database.execute(query_clip, (number,)).fetchone()
                 other = torch.frombuffer(bytearray(data), dtype=torch.uint8).view_as(signature)
-                if (other.int() - signature.int()).abs().max() <= LARGEST_DIFFERENCE:
+                if (_cells(other) - _cells(signature)).abs().max() <= LARGEST_DIFFERENCE:
                     return name
         return None
 
@@ -63,6 +63,11 @@ def _bands(signature: Tensor) -> list[int]:
 
     Each bit says whether one of 8x8 cells is brighter than its neighbour on the right, as in a difference hash.
     """
-    cells = signature.float().view(4, 8, 2, 8, 2).mean((2, 4))  # (4, 8, 8)
+    cells = _cells(signature)
     brighter = (cells - cells.roll(-1, dims=2) > NOT_LEVEL).view(16, 16).long()
     return (brighter << torch.arange(16)).sum(1).tolist()
+
+
+def _cells(signature: Tensor) -> Tensor:
+    """Halved once more, (4, 8, 8): what scaling and coding change averages out."""
+    return signature.float().view(4, 8, 2, 8, 2).mean((2, 4))

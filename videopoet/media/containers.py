@@ -341,7 +341,7 @@ class View:
             # The lines of one moment only, so that nothing that moves becomes a comb.
             steps.insert(0, "field=top")
         left, top = placement.left, placement.top
-        if left > 0 or top > 0:
+        if placement.scaled_width > placement.width or placement.scaled_height > placement.height:
             steps.append(f"crop={placement.width}:{placement.height}:{left}:{top}")
         elif (placement.scaled_width, placement.scaled_height) != (placement.width, placement.height):
             steps.append(f"pad={placement.width}:{placement.height}:{-left}:{-top}:black")

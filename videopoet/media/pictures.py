@@ -89,7 +89,7 @@ def _fit(image: Image.Image, placement: Placement) -> Image.Image:
     if size == (placement.width, placement.height):
         return image
     left, top = placement.left, placement.top
-    if left > 0 or top > 0:
+    if placement.scaled_width > placement.width or placement.scaled_height > placement.height:
         return image.crop((left, top, left + placement.width, top + placement.height))
     framed = Image.new(image.mode, (placement.width, placement.height), (0, 0, 0, 255)[: len(image.getbands())])
     framed.paste(image, (-left, -top))

@@ -1,0 +1,366 @@
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from videopoet.data import prepare as preparation
+from videopoet.data.clips import Config
+from videopoet.data.manifest import Listing, Source
+from videopoet.data.prepare import Split, parts, prepare
+from videopoet.data.shards import Shards, read_lines
+from videopoet.errors import ConfigError, DataError
+from videopoet.media import files
+
+SMALL = Config(height=32, width=32, num_frames=9, frame_rate=8.0)
+
+
+def files_of(folder):
+    """Every file below a folder with its content."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def rows(folder, name="clips.jsonl"):
+    return list(read_lines(folder / name))
+
+
+@pytest.fixture(scope="module")
+def dataset(footage, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("prepared") / "data"
+    counts = prepare(footage, folder, SMALL, workers=2)
+    return folder, counts
+
+
+def test_what_comes_in_is_kept_or_rejected(dataset):
+    folder, counts = dataset
+    kept, rejected = rows(folder), rows(folder, "rejects.jsonl")
+    assert counts["sources"] == {"found": 9, "kept": 5, "rejected": 4}
+    assert counts["clips"] == {"found": len(kept) + len(rejected), "kept": len(kept), "rejected": len(rejected)}
+    everything = {row["source"] for row in kept} | {row["source"] for row in rejected}
+    assert len(everything) == 9 and counts["other_files"] == 2
+
+
+def test_bad_clips_are_rejected_for_what_is_wrong_with_them(dataset):
+    found = {(row["source"], row["code"]) for row in rows(dataset[0], "rejects.jsonl")}
+    assert {
+        ("e still.mp4", "static"),
+        ("f black.mp4", "black"),
+        ("g again.mp4", "duplicate"),
+        ("h broken.mp4", "media_corrupt"),
+        ("d film.mp4", "black"),
+    } <= found
+    assert all(row["message"].count(";") >= 2 for row in rows(dataset[0], "rejects.jsonl"))
+
+
+def test_clips_have_the_shape_of_their_bucket(dataset):
+    folder, counts = dataset
+    sizes = {row["source"]: (row["height"], row["width"]) for row in rows(folder)}
+    assert sizes["a.mp4"] == (32, 32) and sizes["b wide.mp4"] == (32, 56) and sizes["below/c.mp4"] == (56, 32)
+    assert sum(counts["sizes"].values()) == counts["clips"]["kept"]
+    shards = Shards(folder, json.loads((folder / "dataset.json").read_text())["shards"])
+    for row in rows(folder):
+        assert shards.row(row["shard"], "video", row["row"]).shape == (3, 9, row["height"], row["width"])
+        assert shards.row(row["shard"], "audio", row["row"]).shape == (1, 18_000)
+
+
+def test_a_clip_is_the_stretch_of_its_file_that_its_row_names(dataset, footage):
+    folder, _ = dataset
+    row = next(row for row in rows(folder) if row["source"] == "b wide.mp4" and row["start"] > 0)
+    clip = Shards(folder).row(row["shard"], "video", row["row"])
+    whole = files.read_video(footage / row["source"], height=32, width=56, frame_rate=8.0)
+    first = round(row["start"] * 8)
+    assert torch.equal(clip, whole.frames[:, first : first + 9])
+    sound = Shards(folder).row(row["shard"], "audio", row["row"])[0].float() / 32767
+    start = round(row["start"] * 16_000)
+    heard = whole.audio.samples[0, start : start + 18_000]
+    assert len(heard) > 17_000 and (sound[: len(heard)] - heard).abs().max() < 2e-3
+
+
+def test_silence_and_a_missing_track_are_marked(dataset):
+    heard = {row["source"]: row["heard"] for row in rows(dataset[0])}
+    assert (heard["a.mp4"], heard["i silent.mp4"], heard["below/c.mp4"]) == ("sound", "silence", "none")
+
+
+def test_captions_reach_their_clips(dataset):
+    captions = {row["source"]: (row["caption"], row["caption_from"]) for row in rows(dataset[0])}
+    assert captions["a.mp4"] == ("A white disc goes bov round.", "sidecar")
+    assert captions["b wide.mp4"] == (None, None)
+
+
+def test_no_source_is_on_both_sides_of_the_split(dataset):
+    folder, counts = dataset
+    sides = {split: {row["source"] for row in rows(folder) if row["split"] == split} for split in counts["split"]}
+    assert sides["train"] and sides["validation"] and not sides["train"] & sides["validation"]
+
+
+def test_preparing_again_changes_nothing(dataset, footage):
+    folder, counts = dataset
+    before = files_of(folder)
+    times = {path: path.stat().st_mtime_ns for path in folder.glob("parts/*/*.safetensors")}
+    assert prepare(footage, folder, SMALL, workers=1) == counts
+    assert files_of(folder) == before
+    assert times == {path: path.stat().st_mtime_ns for path in folder.glob("parts/*/*.safetensors")}
+
+
+def test_parts_and_workers_change_nothing_of_what_is_kept(dataset, footage, tmp_path, monkeypatch):
+    monkeypatch.setattr(preparation, "MEAN_PART", 2)
+    prepare(footage, tmp_path / "one", SMALL, workers=3)
+    assert len(list((tmp_path / "one" / "parts").iterdir())) > 1
+    drop = lambda found: [{**row, "shard": "", "row": 0} for row in found]  # noqa: E731
+    assert drop(rows(tmp_path / "one")) == drop(rows(dataset[0]))
+
+
+def test_a_run_that_is_killed_goes_on_to_the_same_dataset(two, tmp_path, monkeypatch, make):
+    """Killed once a part is on disk and the next has begun: what is half written never counts."""
+    make.moving(1.3, tint=-0.5).save(two / "c.mp4")
+    monkeypatch.setattr(preparation, "LARGEST_PART", 1)
+    code = (
+        "import sys; from videopoet.data import prepare; prepare.LARGEST_PART = 1\n"
+        "from videopoet.data.clips import Config\n"
+        f"prepare.prepare(sys.argv[1], sys.argv[2], Config.from_dict({SMALL.to_dict()!r}), workers=1)"
+    )
+    output = tmp_path / "killed"
+    child = subprocess.Popen([sys.executable, "-c", code, str(two), str(output)])
+    while child.poll() is None and not list(output.glob("parts/[!.]*")):
+        time.sleep(0.01)
+    assert child.poll() is None, "it ended before it could be killed"
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    assert not (output / "dataset.json").exists()
+    finished = {path: path.stat().st_mtime_ns for path in output.glob("parts/[!.]*/manifest.json")}
+    assert 1 <= len(finished) < 3
+    prepare(two, output, SMALL, workers=1)
+    assert finished == {path: path.stat().st_mtime_ns for path in finished}
+    prepare(two, tmp_path / "whole", SMALL, workers=1)
+    assert files_of(output) == files_of(tmp_path / "whole")
+
+
+def test_a_shard_that_was_changed_is_made_again(two, tmp_path):
+    output = tmp_path / "data"
+    prepare(two, output, SMALL)
+    before = files_of(output)
+    shard = next(output.glob("parts/*/*.safetensors"))
+    data = bytearray(shard.read_bytes())
+    data[-1] ^= 1
+    shard.write_bytes(data)
+    prepare(two, output, SMALL)
+    assert files_of(output) == before
+
+
+@pytest.fixture
+def two(tmp_path, make):
+    folder = tmp_path / "footage"
+    make.moving(1.3).save(folder / "a.mp4")
+    make.moving(1.3, tint=0.5).save(folder / "b.mp4")
+    return folder
+
+
+def test_new_footage_joins_and_removed_footage_goes(two, tmp_path, make):
+    output = tmp_path / "data"
+    assert prepare(two, output, SMALL)["sources"]["found"] == 2
+    make.moving(1.3, tint=-0.5).save(two / "c.mp4")
+    assert prepare(two, output, SMALL)["clips"]["kept"] == 3
+    (two / "a.mp4").unlink()
+    assert prepare(two, output, SMALL)["clips"]["kept"] == 2
+    named = {row["shard"].split("/")[1] for row in rows(output)}
+    assert {path.name for path in (output / "parts").iterdir()} == named
+
+
+def test_where_a_part_ends_depends_on_the_names_around_it_alone(tmp_path):
+    sources = [Source(f"{number:03d}.mp4", str(tmp_path / "clip")) for number in range(200)]
+    (tmp_path / "clip").touch()
+    whole = {part.name for part in parts(sources, SMALL)}
+    fewer = {part.name for part in parts(sources[:77] + sources[78:], SMALL)}
+    assert len(whole) > 5 and len(whole - fewer) == 1
+
+
+def test_a_film_is_cut_where_its_shots_change(tmp_path, make):
+    film = make.joined(make.moving(2.0, tint=0.6), make.moving(1.5, tint=-0.6, speed=0.5), make.moving(0.5, tint=0.2))
+    film.save(tmp_path / "footage" / "film.mp4")
+    prepare(tmp_path / "footage", tmp_path / "data", SMALL)
+    assert [row["start"] for row in rows(tmp_path / "data")] == [0.0, 2.0]
+    (short,) = rows(tmp_path / "data", "rejects.jsonl")
+    assert (short["code"], short["start"], short["seconds"]) == ("shot_too_short", 3.5, 0.5)
+
+
+def test_faults_that_are_asked_for_are_kept_and_marked(tmp_path, make):
+    folder = tmp_path / "footage"
+    make.still(1.2).save(folder / "a.mp4")
+    make.still(1.2, -1.0).save(folder / "b.mp4")
+    make.moving(1.2).save(folder / "c.mp4")
+    make.moving(1.2).save(folder / "d.mp4")
+    prepare(folder, tmp_path / "data", SMALL.model_copy(update={"keep": ("static", "black", "duplicate")}))
+    assert [row["faults"] for row in rows(tmp_path / "data")] == [["static"], ["black"], [], ["duplicate"]]
+
+
+def test_a_duplicate_is_found_though_it_was_scaled_and_encoded_again(tmp_path, make):
+    folder = tmp_path / "footage"
+    make.moving(1.2, height=96, width=96).save(folder / "a.mp4")
+    make.moving(1.2, height=64, width=64).save(folder / "b.mp4")
+    make.moving(1.2, height=64, width=64, speed=-1).save(folder / "c.mp4")
+    prepare(folder, tmp_path / "data", SMALL)
+    assert [row["source"] for row in rows(tmp_path / "data")] == ["a.mp4", "c.mp4"]
+    (reject,) = rows(tmp_path / "data", "rejects.jsonl")
+    assert (reject["source"], reject["code"]) == ("b.mp4", "duplicate") and "a.mp4" in reject["message"]
+
+
+def test_a_file_that_breaks_off_gives_its_beginning(tmp_path, make):
+    from videopoet.media.types import Video
+
+    folder = tmp_path / "footage"
+    noise = torch.randint(0, 255, (3, 80, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    frames = make.joined(make.moving(10.0, height=64, width=64, sound=-1)).frames // 2 + noise // 8
+    Video(frames, 8.0).save(folder / "a.mp4")
+    data = bytearray((folder / "a.mp4").read_bytes())
+    for place in range(len(data) * 7 // 10, len(data) * 9 // 10):
+        data[place] = 0
+    (folder / "a.mp4").write_bytes(data)
+    prepare(folder, tmp_path / "data", SMALL)
+    (reject,) = [row for row in rows(tmp_path / "data", "rejects.jsonl") if row["code"] == "media_corrupt"]
+    kept = rows(tmp_path / "data")
+    assert 3 <= len(kept) < 8 and reject["start"] > kept[-1]["start"] and reject["seconds"] is None
+
+
+def test_sound_references_and_masks_come_from_the_files_that_a_manifest_names(tmp_path, make):
+    folder = tmp_path / "footage"
+    make.moving(1.3, sound=-1).save(folder / "a.mp4")
+    make.moving(1.3, sound=0.5).audio.save(folder / "a.wav")
+    make.moving(1.3, tint=0.5).save(folder / "depth.mp4")
+    make.still(1.3, 1.0).save(folder / "mask.mp4")
+    row = {"video": "a.mp4", "audio": "a.wav", "reference_video": "depth.mp4", "video_mask": "mask.mp4"}
+    (folder / "list.jsonl").write_text(json.dumps(row))
+    prepare(folder / "list.jsonl", tmp_path / "data", SMALL)
+    (row,) = rows(tmp_path / "data")
+    shards = Shards(tmp_path / "data")
+    assert row["heard"] == "sound"
+    assert shards.row(row["shard"], "mask", row["row"]).all()
+    depth = files.read_video(folder / "depth.mp4", height=32, width=32, frame_rate=8.0, max_frames=9)
+    assert torch.equal(shards.row(row["shard"], "reference", row["row"]), depth.frames)
+
+
+def test_a_reference_that_ends_early_rejects_the_clip(tmp_path, make):
+    folder = tmp_path / "footage"
+    make.moving(1.3).save(folder / "a.mp4")
+    make.moving(0.8, tint=0.5).save(folder / "depth.mp4")
+    make.moving(1.3, tint=0.5).save(folder / "b.mp4")
+    (folder / "list.jsonl").write_text('{"video": "a.mp4", "reference_video": "depth.mp4"}\n{"video": "b.mp4"}')
+    prepare(folder / "list.jsonl", tmp_path / "data", SMALL)
+    (reject,) = rows(tmp_path / "data", "rejects.jsonl")
+    assert reject["code"] == "side_too_short" and "depth.mp4" in reject["message"]
+
+
+def test_footage_of_which_nothing_is_left_is_an_error_that_names_the_rejects(tmp_path, make):
+    make.still(1.5).save(tmp_path / "footage" / "a.mp4")
+    with pytest.raises(DataError, match=r"none of 1 sources.*rejects\.jsonl") as caught:
+        prepare(tmp_path / "footage", tmp_path / "data", SMALL)
+    assert caught.value.code == "data_empty" and len(rows(tmp_path / "data", "rejects.jsonl")) == 1
+
+
+@pytest.mark.parametrize("num_sources", [1, 2, 3, 40])
+def test_both_sides_of_the_split_have_clips(num_sources):
+    split = Split(0.1)
+    clips = [
+        {"source": f"{source}", "height": 1, "width": 1, "heard": "none", "caption": None}
+        for source in range(num_sources)
+        for _ in range(3)
+    ]
+    for clip in clips:
+        split.add(clip)
+    sides = {}
+    for row in split.rows([dict(clip) for clip in clips]):
+        sides.setdefault(row["split"], []).append(row["source"])
+    assert set(sides) == {"train", "validation"}
+    assert num_sources == 1 or not set(sides["train"]) & set(sides["validation"])
+
+
+def test_a_captioner_describes_clips_that_have_no_caption(two, tmp_path, tiny_captioner):
+    (two / "a.txt").write_text("mine")
+    config = SMALL.model_copy(update={"captioner": str(tiny_captioner)})
+    counts = prepare(two, tmp_path / "data", config)
+    captions = {row["source"]: (row["caption"], row["caption_from"]) for row in rows(tmp_path / "data")}
+    assert captions["a.mp4"] == ("mine", "sidecar")
+    assert captions["b.mp4"][1] == "captioner" and "ball ball" in captions["b.mp4"][0]
+    assert counts["captioned"] == 2
+
+
+@pytest.fixture
+def tiny_captioner(tmp_path):
+    """A BLIP of random weights that always says the same word."""
+    from transformers import BertTokenizerFast, BlipConfig, BlipForConditionalGeneration, BlipProcessor
+    from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
+
+    folder = tmp_path / "captioner"
+    folder.mkdir()
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "ball", "[DEC]"]
+    narrow = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    torch.manual_seed(0)
+    model = BlipForConditionalGeneration(
+        BlipConfig(
+            text_config={
+                **narrow,
+                "vocab_size": len(words),
+                "encoder_hidden_size": 16,
+                "bos_token_id": 6,
+                "eos_token_id": 3,
+                "sep_token_id": 3,
+                "pad_token_id": 0,
+            },
+            vision_config={**narrow, "image_size": 32, "patch_size": 16},
+        )
+    )
+    model.text_decoder.cls.predictions.bias.data[words.index("ball")] = 9.0
+    model.save_pretrained(folder)
+    tokenizer = BertTokenizerFast(vocab={word: number for number, word in enumerate(words)})
+    BlipProcessor(BlipImageProcessorPil(size={"height": 32, "width": 32}), tokenizer).save_pretrained(folder)
+    return folder
+
+
+def test_a_captioner_that_is_none_is_refused_before_any_clip_is_read(two, tmp_path):
+    with pytest.raises(ConfigError, match="no captioner"):
+        prepare(two, tmp_path / "data", SMALL.model_copy(update={"captioner": str(tmp_path)}))
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("change", [{"width": 60}, {"keep": ("blurred",)}, {"validation": 0.0}, {"num_frames": 0}])
+def test_settings_that_do_not_fit_are_refused(change):
+    with pytest.raises(ConfigError):
+        Config.from_dict({**SMALL.to_dict(), **change})
+
+
+def test_only_square_sizes_get_buckets_of_other_shapes():
+    assert Config(height=64, width=64).buckets == ((64, 64), (64, 88), (64, 112), (88, 64), (112, 64))
+    assert Config(height=48, width=80).buckets == ((48, 80),)
+
+
+def test_memory_does_not_grow_with_the_clips(tmp_path, monkeypatch, make):
+    """A long film: shards are written on the way, and few clips are in memory at a time."""
+    from videopoet.data import shards
+
+    monkeypatch.setattr(shards, "SHARD_BYTES", 200_000)
+    film = make.joined(
+        *[make.moving(4.5, height=32, width=32, tint=number / 10, speed=1 + number / 9) for number in range(4)]
+    )
+    film.save(tmp_path / "footage" / "film.mp4")
+    waiting = []
+    add = shards.ShardWriter.add
+    monkeypatch.setattr(
+        shards.ShardWriter,
+        "add",
+        lambda self, *given: (add(self, *given), waiting.append(sum(map(len, self._waiting.values()))))[0],
+    )
+    counts = prepare(tmp_path / "footage", tmp_path / "data", SMALL)
+    assert counts["clips"]["kept"] >= 12 and max(waiting) <= 4
+    assert len(list((tmp_path / "data").glob("parts/*/*.safetensors"))) >= 3
+
+
+def test_a_listing_is_closed_when_preparing_fails(tmp_path, two, monkeypatch):
+    closed = []
+    close = Listing.close
+    monkeypatch.setattr(Listing, "close", lambda self: (closed.append(self), close(self))[1])
+    monkeypatch.setattr(preparation, "prepare_part", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
+    with pytest.raises(OSError, match="No space"):
+        prepare(two, tmp_path / "data", SMALL)
+    assert closed and not (tmp_path / "data" / "dataset.json").exists()
