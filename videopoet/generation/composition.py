@@ -99,8 +99,9 @@ class Composition:
             made = yield from self._fill(task, [{}])
             return Image.from_pixels(self.window.decode(made[0]["video_out"])[:, 0])
         if task.gives == ("audio",):
-            alone = request.video is None
-            return (yield from self._sound_alone() if alone else self._clip_with_sound(request.video))
+            if request.video is None:
+                return (yield from self._sound_alone())
+            return (yield from self._clip_with_sound(request.video))
         if all(view.modality == "text" or view.starts_output for view in task.given):
             return (yield from self._film())
         return (yield from self._edited_clip())

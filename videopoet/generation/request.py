@@ -54,8 +54,8 @@ class _Range(NamedTuple):
 
 _RANGES = {
     "seed": _Range(int, 0, 2**64 - 1, "any number in it gives a result of its own"),
-    "seconds": _Range(float, 1e-3, 60, "ask for a shorter clip and continue it"),
-    "num_frames": _Range(int, 1, 1441, "ask for a shorter clip and continue it"),
+    "seconds": _Range(float, 1e-3, 60, "ask for a shorter clip, or for a film"),
+    "num_frames": _Range(int, 1, 1441, "ask for a shorter clip, or for a film"),
     "height": _Range(int, 1, 8192, "choose a size that the model makes"),
     "width": _Range(int, 1, 8192, "choose a size that the model makes"),
     "temperature": _Range(float, 0, 10, "0 always takes the likeliest token"),
