@@ -116,6 +116,21 @@ def test_events_follow_a_job_to_its_end(running):
     assert progress == sorted(progress) and progress[-1] == 100
 
 
+def test_one_stream_follows_all_jobs(running):
+    heard = []
+    with running.client.stream("GET", "/v1/events") as answer:
+        lines = answer.iter_lines()
+        job = running.post(prompt="a red ball", seed=1).json()
+        for line in lines:
+            if line.startswith("data: ") and json.loads(line[6:])["id"] == job["id"]:
+                heard.append(json.loads(line[6:]).get("status", "deleted"))
+                if heard[-1] == "completed":
+                    running.client.delete(f"/v1/videos/{job['id']}")
+                if heard[-1] == "deleted":
+                    break
+    assert heard[-2:] == ["completed", "deleted"]
+
+
 def test_a_clip_that_is_waited_for_is_the_answer(running):
     answer = running.post("/v1/videos/sync", prompt="a red ball", seed=1)
     assert answer.status_code == 200 and answer.content[4:8] == b"ftyp"

@@ -162,7 +162,8 @@ def request_of(task: str, fields: dict[str, Any], media: dict[str, Path]) -> Req
     """
     if "box" in fields:
         fields = {**fields, "box": tuple(int(side) if side == int(side) else side for side in fields["box"])}
-    return Request(task=task, **fields, **media)
+    values: dict[str, Any] = {**fields, **media}
+    return Request(task=task, **values)
 
 
 def check_against(model: dict[str, Any], asked: Asked, most_seconds: float) -> None:
@@ -261,7 +262,7 @@ def explained(error: ValidationError, model: type[BaseModel]) -> TaskError:
         reason, code = "it holds half of a surrogate pair, which is no text; encode it as UTF-8", "encoding"
     elif first["type"] in ("greater_than_equal", "less_than_equal"):
         least, most = limits(name)
-        reason, code = f"it must be from {least} to {most}", "range"
+        shown, reason, code = str(first["input"])[:60], f"it must be from {least} to {most}", "range"
     else:
         code = "range" if first["type"] in _RANGE else "type"
     return with_param(TaskError(f"{name} is {shown}; {reason}; correct it", code=code), name)

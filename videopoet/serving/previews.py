@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import shutil
 from collections.abc import Callable
@@ -53,6 +54,8 @@ def write(result: Result, place: Callable[[str], Path]) -> dict[str, Any]:
 def remove(folder: Path) -> None:
     """Delete what `write` wrote."""
     shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        folder.parent.rmdir()  # which is empty where the job is gone
 
 
 def spritesheet(frames: Tensor) -> Tensor:

@@ -105,6 +105,7 @@ def create_app(service: Service) -> FastAPI:
     _add_addresses(app, service)
     app.include_router(generations.router)  # before /v1/videos/{id}, which would take /v1/videos/sync
     app.include_router(videos.router)
+    app.include_router(videos.everything)
     if STUDIO.is_dir():
         app.mount("/studio", StaticFiles(directory=STUDIO, html=True), name="studio")
     app.add_middleware(Guard, hosts=service.hosts, keys=service.keys, most_bytes=service.ceilings.most_bytes)

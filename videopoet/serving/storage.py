@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from videopoet.errors import DataError
 QUEUE = "queue.sqlite"
 MEDIA_TYPES = {".mp4": "video/mp4", ".png": "image/png", ".wav": "audio/wav", ".txt": "text/plain; charset=utf-8"}
 LEAST_FREE_BYTES = 200_000_000
+LEFT_SECONDS = 3600.0
+"""What belongs to no job for so long was left by a kill; younger files may be of a request that is being read."""
 _ID = re.compile(r"video_[0-9a-f]{32}")
 _NAME = re.compile(r"[a-z_]+(\.(mp4|png|wav|txt))?")
 
@@ -83,12 +86,13 @@ class Storage:
 
     def sweep(self, known: Iterable[str]) -> None:
         """Delete what belongs to no job: what a kill left half-done."""
-        known = set(known)
+        known, long_ago = set(known), time.time() - LEFT_SECONDS
         for folder in (self.folder / "jobs").iterdir():
-            if folder.name not in known:
+            if folder.name not in known and folder.stat().st_mtime < long_ago:
                 shutil.rmtree(folder, ignore_errors=True)
         for file in self.incoming.iterdir():
-            file.unlink(missing_ok=True)
+            if file.stat().st_mtime < long_ago:
+                file.unlink(missing_ok=True)
 
     def used_bytes(self, job_id: str) -> int:
         """What a job's files take."""

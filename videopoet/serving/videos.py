@@ -45,6 +45,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     }.items()
 }
 router = APIRouter(prefix="/v1/videos", tags=["videos"], responses=ERRORS)
+everything = APIRouter()
 
 
 def service_of(request: Request) -> Service:
@@ -227,6 +228,45 @@ async def _events(service: Service, job: Job) -> AsyncIterator[str]:
             if now.ended:
                 return
         elif quiet > QUIET_SECONDS:
+            yield ": still here\n\n"
+            quiet = 0.0
+        await anyio.sleep(LOOK_SECONDS)
+        quiet += LOOK_SECONDS
+
+
+@everything.get(
+    "/v1/events",
+    tags=["videos"],
+    operation_id="follow_all",
+    response_class=StreamingResponse,
+    responses={**ERRORS, 200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+)
+async def all_events(request: Request) -> StreamingResponse:
+    """Server-sent events of one's newest 100 jobs: each as it is, then each at every change, and `deleted`."""
+    return StreamingResponse(
+        _all_events(service_of(request), request.state.owner),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-store"},
+    )
+
+
+async def _all_events(service: Service, owner: str) -> AsyncIterator[str]:
+    last: dict[str, tuple[Any, ...]] = {}
+    quiet = 0.0
+    while True:
+        jobs = await run_in_threadpool(service.jobs.list, owner, limit=100)
+        now = {job.id: (job.status, job.progress) for job in jobs}
+        oldest = min((job.number for job in jobs), default=0)
+        for job in reversed(jobs):
+            if last.get(job.id, ())[:2] != now[job.id]:
+                view = await run_in_threadpool(shown, service, job)
+                yield f"event: {job.status if job.ended else 'progress'}\ndata: {view.model_dump_json()}\n\n"
+                quiet = 0.0
+        for job_id in last.keys() - now.keys():
+            if last[job_id][2] >= oldest:  # else it only moved beyond the newest
+                yield f"event: deleted\ndata: {json.dumps({'id': job_id})}\n\n"
+        last = {job.id: (*now[job.id], job.number) for job in jobs}
+        if quiet > QUIET_SECONDS:
             yield ": still here\n\n"
             quiet = 0.0
         await anyio.sleep(LOOK_SECONDS)

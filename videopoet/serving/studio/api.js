@@ -13,8 +13,7 @@ async function call(path, options = {}) {
   let answer;
   try {
     answer = await fetch(path, { ...options, headers });
-  } catch (error) {
-    if (options.signal?.aborted) throw error;
+  } catch {
     throw new Error("The server does not answer; is it still running?");
   }
   if (answer.status === 401) {
@@ -60,9 +59,9 @@ export function create(fields, files) {
   return json("/v1/videos", { method: "POST", body: form });
 }
 
-/** Follow a job to its end; `onChange` gets it at each change, and null when it is deleted. */
-export async function follow(id, onChange, signal) {
-  const answer = await call(`/v1/videos/${id}/events`, { signal });
+/** Follow all jobs until the connection ends; one stream, because browsers open few connections to a server. */
+export async function follow(onChange, onDeleted) {
+  const answer = await call("/v1/events");
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
   let text = "";
   for (;;) {
@@ -74,7 +73,8 @@ export async function follow(id, onChange, signal) {
     for (const block of blocks) {
       const name = /^event: (.*)$/m.exec(block)?.[1];
       const data = /^data: (.*)$/m.exec(block)?.[1];
-      if (name) onChange(name === "deleted" ? null : JSON.parse(data));
+      if (name === "deleted") onDeleted(JSON.parse(data).id);
+      else if (name) onChange(JSON.parse(data));
     }
   }
 }

@@ -61,7 +61,9 @@ function actions(job, tasks, goOn, again) {
     act();
   };
   if (job.status === "completed") {
-    for (const task of tasks.filter((one) => one.available)) {
+    const verbs = Object.keys(VERBS);
+    const rank = (task) => (verbs.indexOf(task.name) + verbs.length + 1) % (verbs.length + 1); // unnamed ones last
+    for (const task of tasks.filter((one) => one.available).sort((one, other) => rank(one) - rank(other))) {
       const needs = task.requires.filter((name) => name !== "prompt");
       const has = { video: ["video", "image", ...(job.variants.includes("audio") ? ["audio"] : [])], image: ["image"], audio: ["audio"], text: [] }[job.kind];
       if (!needs.length || !needs.every((name) => has.includes(name))) continue;
@@ -69,19 +71,20 @@ function actions(job, tasks, goOn, again) {
       row.append(button(VERBS[task.name] ?? words(task.name), close(() => goOn(task, media)), task.name === "video_continuation" ? "primary" : ""));
     }
   }
-  row.append(button("Same again", close(() => again(job))));
+  const files = element("div", { class: "actions" });
+  files.append(button("Same again", close(() => again(job))));
   if (job.status === "completed") {
-    row.append(button("Download", () => download(job)));
+    files.append(button("Download", () => download(job)));
   } else if (!isOver(job)) {
-    row.append(button("Cancel", close(() => api.cancel(job.id).catch((error) => note(error.message)))));
+    files.append(button("Cancel", close(() => api.cancel(job.id).catch((error) => note(error.message)))));
   }
   const remove = button("Delete", () => {
     if (remove.dataset.sure) api.remove(job.id).then(close(() => forget(job.id)), (error) => note(error.message));
     remove.dataset.sure = "yes";
     remove.textContent = "Really delete?";
   }, "danger");
-  row.append(remove);
-  return row;
+  files.append(remove);
+  return element("div", { class: "ways" }, element("h3", { text: row.childElementCount ? "Go on from here" : "" }), row, files);
 }
 
 async function download(job) {

@@ -23,7 +23,6 @@ export function show(jobs, { older = false } = {}) {
       cards.set(job.id, card);
       if (older) place.append(card);
       else place.prepend(card);
-      if (!isOver(job)) watch(job.id);
     }
     update(job);
   }
@@ -44,15 +43,16 @@ function tellIfEmpty() {
   document.querySelector("#empty").hidden = cards.size > 0;
 }
 
-async function watch(id) {
+/** Keep the cards true for as long as the page is open; jobs that begin elsewhere appear too. */
+export async function watch() {
+  const opened = Date.now() / 1000 - 5;
   for (;;) {
     try {
-      await api.follow(id, (job) => (job ? update(job) : forget(id)));
-      return;
-    } catch (error) {
-      if (!cards.has(id)) return;
-      await new Promise((resolve) => setTimeout(resolve, 2000));
+      await api.follow((job) => (cards.has(job.id) ? update(job) : job.created_at > opened && show([job])), forget);
+    } catch {
+      // the server is being started again, perhaps; the page says so by its state
     }
+    await new Promise((resolve) => setTimeout(resolve, 1000));
   }
 }
 

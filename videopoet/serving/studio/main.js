@@ -141,3 +141,4 @@ async function begin() {
 await begin();
 await loadMore().catch((error) => note(error.message));
 watchState();
+gallery.watch();
