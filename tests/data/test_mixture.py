@@ -116,7 +116,7 @@ def sized(batches):
     joint = vocabulary.Vocabulary(batches.vocabulary.config.with_resolutions(sizes))
     config = batches.config.model_copy(update={"sizes": sizes, "pool_batches": 2})
     parts = (batches.video_tokenizer, batches.audio_tokenizer, batches.text_encoder)
-    return TaskBatches(batches.toybox, config, *parts, joint, seed=0)
+    return TaskBatches(batches.world, config, *parts, joint, seed=0)
 
 
 def test_pools_take_turns_in_size_and_rows_name_theirs(sized):

@@ -26,7 +26,7 @@ def test_both_sizes_show_the_same_clip_and_its_words():
     batches = make_batches()
     pairs = batches.pairs([3, 4])
     assert pairs.codes.shape == (2, 2, 4, 6) and pairs.low_codes.shape == (2, 2, 2, 3)
-    world = batches.toybox.at_scale(2)
+    world = batches.world.at_scale(2)
     scenes = [world.scene(seed) for seed in (3, 4)]
     video = world.render(scenes, audio=False).video
     with torch.no_grad(), runtime.autocast("cpu"):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
@@ -11,10 +12,9 @@ from torch import Tensor
 
 from videopoet import runtime
 from videopoet.config import BaseConfig
-from videopoet.data import toybox_sound
-from videopoet.data.toybox import STYLES, Scene, ToyBox
 from videopoet.data.toybox_picture import stylize
-from videopoet.errors import ConfigError
+from videopoet.data.world import Scene, World
+from videopoet.errors import ConfigError, DataError
 from videopoet.media.signals import structure_clip
 from videopoet.sequence import conditions, layout
 from videopoet.sequence.conditions import Change, View
@@ -41,13 +41,13 @@ class Stage(BaseConfig):
 
 
 class VideoBatches:
-    """Windows of toy-box clips in stages, such as images, then short clips, then whole clips.
+    """Windows of clips in stages, such as images, then short clips, then whole clips.
 
     Calling it gives pixels in [-1, 1], (B, 3, T, H, W).
     """
 
-    def __init__(self, toybox: ToyBox, stages: tuple[Stage, ...], seed: int | str, device: torch.device | str = "cpu"):
-        self.toybox, self.stages, self.seed, self.device = toybox, stages, seed, device
+    def __init__(self, world: World, stages: tuple[Stage, ...], seed: int | str, device: torch.device | str = "cpu"):
+        self.world, self.stages, self.seed, self.device = world, stages, seed, device
 
     def __call__(self, index: int) -> Tensor:
         stage = self._stage(index)
@@ -55,10 +55,10 @@ class VideoBatches:
         scale = stage.scales[0]
         if len(stage.scales) > 1:
             scale = stage.scales[int(torch.randint(len(stage.scales), (), generator=generator))]
-        toybox = self.toybox.at_scale(scale)
+        world = self.world.at_scale(scale)
         num_windows = max(1, stage.batch_size // scale**2)
         num_clips = -(-num_windows // stage.windows_per_clip)
-        clips = toybox.render(_scenes(toybox, num_clips, generator), device=self.device, audio=False)
+        clips = world.render(_scenes(world, num_clips, generator), device=self.device, audio=False)
         last = clips.video.shape[2] - stage.num_frames
         windows = []
         for number in range(num_windows):
@@ -85,10 +85,11 @@ class Sounds(BaseConfig):
 
 
 class AudioBatches:
-    """Sounds of toy-box clips: calling it gives samples in [-1, 1], (B, 1, S)."""
+    """Sounds of clips: calling it gives samples in [-1, 1], (B, 1, S)."""
 
-    def __init__(self, toybox: ToyBox, config: Sounds, seed: int | str, device: torch.device | str = "cpu"):
-        self.toybox, self.config, self.seed, self.device = toybox, config, seed, device
+    def __init__(self, world: World, config: Sounds, seed: int | str, device: torch.device | str = "cpu"):
+        assert world.has_sound
+        self.world, self.config, self.seed, self.device = world, config, seed, device
 
     def __call__(self, index: int) -> Tensor:
         generator = runtime.generator(self.seed, "audio", index)
@@ -96,8 +97,9 @@ class AudioBatches:
         scenes: list[Scene] = []
         strikes = float(torch.rand((), generator=generator)) < self.config.impact_share
         while len(scenes) < size:
-            scenes += [scene for scene in _scenes(self.toybox, size, generator) if scene.impacts or not strikes]
-        audio = toybox_sound.play(scenes[:size], self.toybox.config.sample_rate, self.device)
+            drawn = [scene for scene in _scenes(self.world, size, generator) if self.world.is_heard(scene)]
+            scenes += [scene for scene in drawn if self.world.strikes(scene) or not strikes]
+        audio = self.world.sound(scenes[:size], self.device)
         if self.config.num_samples is None:
             return audio
         starts = torch.randint(audio.shape[-1] - self.config.num_samples + 1, (size,), generator=generator)
@@ -152,12 +154,23 @@ class Pool:
 
     scenes: list[Scene]
     texts: list[list[int]]
+    """Empty where a clip has no caption."""
     codes: dict[str, Tensor]
     """`video` (N, t, h, w) and `audio` (N, Q, s)."""
-    toybox: ToyBox
+    world: World
     """The world in the size of these clips."""
     resolution: tuple[int, int] | None
     """Their height and width, where they are not the usual ones."""
+
+    def suited(self, task: Task) -> list[int]:
+        """Numbers of the clips that have what the task cannot do without: sound, or words to predict."""
+        hears = any(view.modality == "audio" for view in (*task.given, *task.predict))
+        tells = any(view.modality == "text" for view in task.predict)
+        return [
+            number
+            for number, (scene, text) in enumerate(zip(self.scenes, self.texts, strict=True))
+            if (text or not tells) and (not hears or self.world.is_heard(scene))
+        ]
 
 
 class TaskBatches:
@@ -168,7 +181,7 @@ class TaskBatches:
 
     def __init__(
         self,
-        toybox: ToyBox,
+        world: World,
         config: MixtureConfig,
         video_tokenizer: VideoTokenizer,
         audio_tokenizer: AudioTokenizer,
@@ -177,41 +190,51 @@ class TaskBatches:
         seed: int | str,
         device: torch.device | str = "cpu",
     ):
-        self.toybox, self.config, self.seed, self.device = toybox, config, seed, device
+        self.world, self.config, self.seed, self.device = world, config, seed, device
         self.video_tokenizer, self.audio_tokenizer = video_tokenizer, audio_tokenizer
         self.text_encoder, self.vocabulary = text_encoder, vocabulary
         self._pools: dict[int, Pool] = {}
 
     def __call__(self, index: int) -> TaskBatch:
         generator = runtime.generator(self.seed, "task", index)
+        number = index // self.config.pool_batches
+        if number not in self._pools:
+            self._pools = {number: self.pool(number, self.config.pool_clips)}
+        pool = self._pools[number]
         early = index < self.config.early_batches
         weights = [
             share.early_weight if early and share.early_weight is not None else share.weight
             for share in self.config.shares
         ]
-        share = self.config.shares[int(torch.multinomial(torch.tensor(weights), 1, generator=generator))]
-        number = index // self.config.pool_batches
-        if number not in self._pools:
-            self._pools = {number: self.pool(number, self.config.pool_clips)}
-        return self.batch(find_task(share.task), share.batch_size, self._pools[number], generator)
+        # Footage may be without sound or without words: then there is no batch of the tasks that need them.
+        suited = [float(bool(pool.suited(find_task(share.task)))) for share in self.config.shares]
+        weights = torch.tensor(weights) * torch.tensor(suited)
+        if not weights.any():
+            raise DataError(
+                "none of the tasks can be trained on these clips; those that are asked for need sound or captions; add "
+                "captions, or a task such as unconditional",
+                code="data_unsuited",
+            )
+        share = self.config.shares[int(torch.multinomial(weights, 1, generator=generator))]
+        return self.batch(find_task(share.task), share.batch_size, pool, generator)
 
     @torch.no_grad()
     def pool(self, number: int, num_clips: int) -> Pool:
         """Render and tokenize the pool of that number; number 0 has the usual size."""
         resolution = (None, *self.config.sizes)[number % (1 + len(self.config.sizes))]
-        toybox = self.toybox if resolution is None else self.toybox.of_size(*resolution)
-        scenes = _scenes(toybox, num_clips, runtime.generator(self.seed, "pool", number))
-        scenes.sort(key=lambda scene: len(self.text_encoder.encode(scene.caption)))
+        world = self.world if resolution is None else self.world.of_size(*resolution)
+        scenes = _scenes(world, num_clips, runtime.generator(self.seed, "pool", number))
+        scenes.sort(key=lambda scene: len(self.text_encoder.encode_caption(scene.caption)))
         video_codes, audio_codes = [], []
         for first in range(0, num_clips, 16):
-            clips = toybox.render(scenes[first : first + 16], device=self.device)
+            clips = world.render(scenes[first : first + 16], device=self.device)
             assert clips.audio is not None
             with runtime.autocast(self.device):
                 video_codes.append(self.video_tokenizer.encode(clips.video))
                 audio_codes.append(self.audio_tokenizer.encode(clips.audio))
         codes = {"video": torch.cat(video_codes), "audio": torch.cat(audio_codes)}
-        texts = [self.text_encoder.encode(scene.caption) for scene in scenes]
-        return Pool(scenes, texts, codes, toybox, resolution)
+        texts = [self.text_encoder.encode_caption(scene.caption) for scene in scenes]
+        return Pool(scenes, texts, codes, world, resolution)
 
     @torch.no_grad()
     def batch(self, task: Task, batch_size: int, pool: Pool, generator: torch.Generator) -> TaskBatch:
@@ -226,14 +249,13 @@ class TaskBatches:
                 "mixture.pool_clips or lower the share's batch_size",
                 code="config_invalid",
             )
-        first = int(torch.randint(len(pool.scenes) - batch_size + 1, (), generator=generator))
-        chosen = slice(first, first + batch_size)
-        style = None
-        texts = pool.texts[chosen]
-        if any(view.change == "structure" for view in task.given):
-            style = STYLES[int(torch.randint(len(STYLES), (), generator=generator))]
-            texts = [self.text_encoder.encode(f"{scene.caption}, {style}") for scene in pool.scenes[chosen]]
-        drops_text = float(torch.rand((), generator=generator)) < self.config.text_drop
+        chosen = _drawn(pool, task, batch_size, generator)
+        scenes, texts = [pool.scenes[number] for number in chosen], [pool.texts[number] for number in chosen]
+        style, styles = None, pool.world.styles
+        if styles and any(view.change == "structure" for view in task.given):
+            style = styles[int(torch.randint(len(styles), (), generator=generator))]
+            texts = [self.text_encoder.encode(f"{scene.caption}, {style}") for scene in scenes]
+        drops_text = float(torch.rand((), generator=generator)) < self.config.text_drop or not all(texts)
         pieces: dict[str, Tensor | list[Tensor]] = {}
         for view, name in _named_views(task):
             if view.modality == "text":
@@ -242,7 +264,7 @@ class TaskBatches:
             elif view.change is None and not (style and view in task.predict):
                 pieces[name] = view.of(pool.codes[view.modality][chosen])
             else:
-                pieces[name] = self._changed_codes(view, pool.toybox, pool.scenes[chosen], style, generator)
+                pieces[name] = self._changed_codes(view, pool.world, scenes, style, generator)
         # Where nothing is seen, as in text to audio, there is no size to name.
         sees = any(view.modality == "video" for view in (*task.given, *task.predict))
         rows = [
@@ -257,29 +279,38 @@ class TaskBatches:
         return TaskBatch(task.name, layout.batch_rows(rows, self.vocabulary.special("<pad>")))
 
     def _changed_codes(
-        self, view: View, toybox: ToyBox, scenes: list[Scene], style: str | None, generator: torch.Generator
+        self, view: View, world: World, scenes: list[Scene], style: str | None, generator: torch.Generator
     ) -> Tensor:
         """Codes of a view whose pixels are changed first: masked, turned into structure, or painted in a style."""
-        clips = toybox.render(scenes, device=self.device, audio=False, truth=view.change == "structure")
+        clips = world.render(scenes, device=self.device, audio=False, truth=view.change == "structure")
         if view.change == "structure":
-            assert clips.depth is not None and clips.flow is not None
+            assert clips.flow is not None
             has_depth = float(torch.rand((), generator=generator)) >= self.config.depth_drop
             pixels = structure_clip(clips.depth if has_depth else None, clips.flow)
+            pixels = torch.stack(_with_given(pixels.unbind(), clips.structures))
         elif view.change is None:
             assert style is not None
             pixels = stylize(clips.video, style)
         else:
-            pixels = self._masked(clips.video, view.change, generator)
+            pixels = self._masked(clips.video, view.change, generator, clips.hidden)
         with runtime.autocast(self.device):
             return view.of(self.video_tokenizer.encode(pixels))
 
-    def _masked(self, video: Tensor, change: Change, generator: torch.Generator) -> Tensor:
-        """Clips, (B, 3, T, H, W), of which a region or what a drawn mask leaves can be seen."""
+    def _masked(
+        self,
+        video: Tensor,
+        change: Change,
+        generator: torch.Generator,
+        hidden: Sequence[Tensor | None] | None = None,
+    ) -> Tensor:
+        """Clips, (B, 3, T, H, W), of which a region is seen, or what a mask leaves: a drawn one, or a clip's own."""
         shape = video.shape[2:]
         if float(torch.rand((), generator=generator)) < self.config.drawn_masks:
             keeps = [conditions.random_mask(generator, change, *shape) for _ in video]
         else:
             keeps = [conditions.keep_mask(conditions.random_region(generator), change, *shape)] * len(video)
+        if change == "hide_region":
+            keeps = _with_given(keeps, hidden and [None if mask is None else ~mask for mask in hidden])
         pairs = zip(video, keeps, strict=True)
         return torch.stack([conditions.masked_clip(clip, keep.to(video.device)) for clip, keep in pairs])
 
@@ -290,6 +321,33 @@ def _named_views(task: Task) -> list[tuple[View, str]]:
     return given + [(view, f"{view.modality}_out") for view in task.predict]
 
 
-def _scenes(toybox: ToyBox, count: int, generator: torch.Generator) -> list[Scene]:
+def _drawn(pool: Pool, task: Task, batch_size: int, generator: torch.Generator) -> list[int]:
+    """Numbers of clips that suit a task, with captions of about one length, some twice where there are too few.
+
+    Where only some have captions, a batch is of those or of the others, in the proportion that there are.
+
+    Raises:
+        DataError: No clip suits.
+    """
+    suited = pool.suited(task)
+    if not suited:
+        raise DataError(
+            f"no clip suits {task.name}; it needs clips with sound or with a caption; leave the task out, or add some",
+            code="data_unsuited",
+        )
+    told = [number for number in suited if pool.texts[number]]
+    if 0 < len(told) < len(suited) and any(view.modality == "text" for view in task.given):
+        takes_told = float(torch.rand((), generator=generator)) < len(told) / len(suited)
+        suited = told if takes_told else [number for number in suited if not pool.texts[number]]
+    first = int(torch.randint(max(0, len(suited) - batch_size) + 1, (), generator=generator))
+    return [suited[(first + number) % len(suited)] for number in range(batch_size)]
+
+
+def _with_given(made: Sequence[Tensor], given: Sequence[Tensor | None] | None) -> list[Tensor]:
+    """What was made, with what came with a clip in its place."""
+    return [one if other is None else other for one, other in zip(made, given or [None] * len(made), strict=True)]
+
+
+def _scenes(world: World, count: int, generator: torch.Generator) -> list[Any]:
     seeds = torch.randint(2**48, (count,), generator=generator)
-    return [toybox.scene(int(seed)) for seed in seeds]
+    return [world.scene(int(seed)) for seed in seeds]

@@ -7,16 +7,21 @@ import json
 import re
 from array import array
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from videopoet.data import prepare
+from videopoet.data import prepare, toybox
 from videopoet.data.clips import Config
 from videopoet.data.shards import Shards
 from videopoet.errors import ConfigError, DataError
+from videopoet.media.resample import resize_and_crop
+from videopoet.media.signals import optical_flow
 
 MOST_WORDS = 8000
 """Words that a vocabulary made of captions has; the rarer ones are unknown to it."""
@@ -28,7 +33,7 @@ class Scene:
     """A stretch of a prepared clip."""
 
     number: int
-    """Of the clip, in the lists of its dataset."""
+    """Of the clip, in the list of its dataset."""
     first_frame: int
     caption: str
     """Empty if there is none."""
@@ -45,10 +50,14 @@ class Footage:
     """(B, 3, T, H, W) in [-1, 1]"""
     audio: Tensor | None
     """(B, 1, S) in [-1, 1]"""
-    masks: list[Tensor | None]
-    """bool (T, H, W) of each clip: what may be hidden; None where nothing is said"""
-    references: list[Tensor | None]
-    """(3, T, H, W) in [-1, 1] of each clip: its structure"""
+    depth: None
+    """Not known of footage."""
+    flow: Tensor | None
+    """(B, 2, T, H, W), pixels to the right and down until the next frame, as measured"""
+    hidden: list[Tensor | None]
+    """bool (T, H, W) of each clip that came with a mask: what inpainting hides"""
+    structures: list[Tensor | None]
+    """(3, T, H, W) in [-1, 1] of each clip that came with a reference"""
 
 
 class Dataset:
@@ -88,11 +97,13 @@ class Dataset:
         self._index(lists[prepare.CLIPS]["sha256"])
 
     def _index(self, expected: str) -> None:
-        """Remember where the row of each clip begins, eight bytes a clip, and which clips are for what."""
+        """Remember where the row of each clip begins, and which clips are for what: 30 bytes a clip."""
         self._path = self.folder / prepare.CLIPS
         self._offsets = array("Q")
         self.numbers: dict[str, array[int]] = {"train": array("L"), "validation": array("L")}
         """Of the clips of each split."""
+        self.sizes, self.heard = array("I"), array("B")
+        """Of each clip, its height and width, one after the other, and whether it is heard."""
         digest, offset = hashlib.sha256(), 0
         try:
             with self._path.open("rb") as file:
@@ -100,7 +111,10 @@ class Dataset:
                     digest.update(line)
                     self._offsets.append(offset)
                     offset += len(line)
-                    self.numbers[json.loads(line)["split"]].append(number)
+                    row = json.loads(line)
+                    self.numbers[row["split"]].append(number)
+                    self.sizes.extend((row["height"], row["width"]))
+                    self.heard.append(row["heard"] == "sound")
         except (OSError, ValueError, KeyError, TypeError):
             expected = "readable"
         if digest.hexdigest() != expected:
@@ -129,3 +143,149 @@ class Dataset:
         for number in self.numbers["train"]:
             counts.update(_PIECE.findall((self.row(number)["caption"] or "").lower()))
         return [word for word, _ in counts.most_common(MOST_WORDS)]
+
+
+class PreparedClips:
+    """The clips of one split of a dataset as a world to train on; see `world.World`.
+
+    A clip that was stored larger is shown as its middle, scaled down; one that is longer, from a place that its number
+    decides; one with a multiple of the frame rate, as every so manieth frame.
+
+    Args:
+        dataset: The clips.
+        config: Size, length and rates that they are shown in, and their split.
+
+    Raises:
+        DataError: The split has no clip that is large, long and fast enough.
+    """
+
+    styles: tuple[str, ...] = ()
+
+    def __init__(self, dataset: Dataset, config: toybox.Config):
+        self.dataset, self.config = dataset, config
+        stored = dataset.config
+        self._step = round(stored.frame_rate / config.frame_rate)
+        self._reach = (config.num_frames - 1) * self._step + 1
+        if self._step < 1 or abs(self._step * config.frame_rate - stored.frame_rate) > 1e-6:
+            self._refuse(
+                f"{stored.frame_rate:g} frames a second", f"{config.frame_rate:g}", f"--fps {config.frame_rate:g}"
+            )
+        if self._reach > stored.num_frames:
+            seconds = config.num_frames / config.frame_rate
+            self._refuse(f"{stored.num_frames} frames", f"{self._reach}", f"--seconds {seconds:g}")
+        if stored.sample_rate != config.sample_rate:
+            wanted = f"{config.sample_rate}"
+            self._refuse(f"{stored.sample_rate} samples a second", wanted, f"--sample-rate {wanted}")
+        sizes = dataset.sizes
+        self._numbers = array(
+            "L",
+            (
+                number
+                for number in dataset.numbers["train" if config.split == "train" else "validation"]
+                if sizes[2 * number] >= config.height and sizes[2 * number + 1] >= config.width
+            ),
+        )
+        if not self._numbers:
+            side = 8 * -(-max(config.height, config.width) // 8)
+            self._refuse(
+                f"no clip to {'train on' if config.split == 'train' else 'validate with'} that is so large",
+                f"{config.width}x{config.height}",
+                f"--size {side}x{side}, or add footage",
+            )
+        self.has_sound = any(dataset.heard[number] for number in self._numbers)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def at_scale(self, scale: int) -> PreparedClips:
+        return self.of_size(scale * self.config.height, scale * self.config.width)
+
+    def of_size(self, height: int, width: int) -> PreparedClips:
+        if (height, width) == (self.config.height, self.config.width):
+            return self
+        return PreparedClips(self.dataset, self.config.model_copy(update={"height": height, "width": width}))
+
+    def scene(self, seed: int) -> Scene:
+        """The clip of that number: counting goes through all clips, and then round again, from other frames."""
+        number = self._numbers[seed % len(self._numbers)]
+        spare = self.dataset.config.num_frames - self._reach + 1
+        row = self.dataset.row(number)
+        return Scene(number, seed // len(self._numbers) % spare, row["caption"] or "", row["heard"])
+
+    def render(
+        self,
+        scenes: Sequence[Scene],
+        device: torch.device | str = "cpu",
+        audio: bool = True,
+        truth: bool = False,
+    ) -> Footage:
+        """Picture and sound of the scenes.
+
+        Raises:
+            DataError: A shard is missing or was changed.
+            MediaError: `truth` is asked for, and OpenCV, which measures flow, is not installed.
+        """
+        rows = [self.dataset.row(scene.number) for scene in scenes]
+        pairs = list(zip(scenes, rows, strict=True))
+        frames = [self._frames(scene, row, "video") for scene, row in pairs]
+        flow = torch.stack([optical_flow(clip) for clip in frames]).to(device) if truth else None
+        hidden: list[Tensor | None] = [None] * len(rows)
+        structures: list[Tensor | None] = [None] * len(rows)
+        for index, (scene, row) in enumerate(pairs):
+            if "-masked" in row["shard"]:
+                hidden[index] = self._frames(scene, row, "mask")[0].to(device) > 0
+            if "-referenced" in row["shard"]:
+                structures[index] = _pixels(self._frames(scene, row, "reference")).to(device)
+        return Footage(
+            scenes=tuple(scenes),
+            video=_pixels(torch.stack(frames)).to(device),
+            audio=self.sound(scenes, device) if audio else None,
+            depth=None,
+            flow=flow,
+            hidden=hidden,
+            structures=structures,
+        )
+
+    def sound(self, scenes: Sequence[Scene], device: torch.device | str = "cpu") -> Tensor:
+        """The sound alone, (B, 1, S) in [-1, 1]; silence where there is none."""
+        config = self.config
+        count = round(config.num_frames / config.frame_rate * config.sample_rate)
+        sounds = []
+        for scene in scenes:
+            samples = self.dataset.tensor(self.dataset.row(scene.number), "audio").float() / 32767
+            start = round(scene.first_frame / self.dataset.config.frame_rate * config.sample_rate)
+            samples = samples[:, start : start + count]
+            sounds.append(F.pad(samples, (0, count - samples.shape[1])))
+        return torch.stack(sounds).to(device)
+
+    def is_heard(self, scene: Scene) -> bool:
+        return scene.heard == "sound"
+
+    def strikes(self, scene: Scene) -> bool:
+        """Nobody knows of footage where things strike; where something is heard, they may."""
+        return self.is_heard(scene)
+
+    def words(self) -> list[str]:
+        return self.dataset.words()
+
+    def _frames(self, scene: Scene, row: dict[str, Any], name: str) -> Tensor:
+        """Frames of a tensor as they are shown, uint8 (C, T, H, W)."""
+        frames = self.dataset.tensor(row, name)
+        if name == "mask":
+            frames = frames[None].to(torch.uint8) * 255
+        frames = frames[:, scene.first_frame : scene.first_frame + self._reach : self._step]
+        height, width = self.config.height, self.config.width
+        if height == frames.shape[2] or width == frames.shape[3]:
+            top, left = (frames.shape[2] - height) // 2, (frames.shape[3] - width) // 2
+            return frames[..., top : top + height, left : left + width]
+        return resize_and_crop(frames, height, width)
+
+    def _refuse(self, found: str, wanted: str, remedy: str) -> None:
+        raise DataError(
+            f"'{self.dataset.folder}' has {found}, and the run wants {wanted}; prepare the footage again with {remedy}",
+            code="data_mismatch",
+        )
+
+
+def _pixels(frames: Tensor) -> Tensor:
+    return frames.float().div_(127.5).sub_(1.0)

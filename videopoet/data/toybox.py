@@ -85,10 +85,17 @@ class Clips:
     """bool (B, 3, T, H, W): where each subject is seen"""
     tracks: Tensor | None = None
     """(B, 3, T, 2): subjects' centres as (column, row); NaN where there is no such subject"""
+    hidden: None = None
+    """Chance decides what inpainting hides."""
+    structures: None = None
+    """Depth and flow are a clip's structure."""
 
 
 class ToyBox:
     """Draws scenes from seeds, and renders them."""
+
+    styles = STYLES
+    has_sound = True
 
     def __init__(self, config: Config | None = None):
         self.config = config = config or Config()
@@ -199,6 +206,22 @@ class ToyBox:
             sample_rate=config.sample_rate,
             **(known._asdict() if known else {}),
         )
+
+    def sound(self, scenes: Sequence[Scene], device: torch.device | str = "cpu") -> Tensor:
+        """The sound of the scenes alone, (B, 1, S) in [-1, 1]."""
+        return toybox_sound.play(scenes, self.config.sample_rate, device)
+
+    def is_heard(self, scene: Scene) -> bool:
+        """Always: every place has a voice."""
+        return True
+
+    def strikes(self, scene: Scene) -> bool:
+        """Whether something strikes something."""
+        return bool(scene.impacts)
+
+    def words(self) -> list[str]:
+        """The words of its captions and prompts."""
+        return words()
 
     def _triples(
         self, lot: Lot, count: int, shape: str | None, colour: str | None, motion: str | None

@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from videopoet import runtime
 from videopoet.config import BaseConfig
-from videopoet.data.toybox import ToyBox
+from videopoet.data.world import World
 from videopoet.errors import ConfigError
 from videopoet.media.resample import resize_and_crop
 from videopoet.models.super_resolution import UNKNOWN
@@ -64,7 +64,7 @@ class PairBatches:
 
     def __init__(
         self,
-        toybox: ToyBox,
+        world: World,
         config: PairsConfig,
         video_tokenizer: VideoTokenizer,
         text_encoder: TextEncoder,
@@ -77,7 +77,7 @@ class PairBatches:
                 "lower pairs.batch_size",
                 code="config_invalid",
             )
-        self.toybox, self.config, self.seed, self.device = toybox, config, seed, device
+        self.world, self.config, self.seed, self.device = world, config, seed, device
         self.video_tokenizer, self.text_encoder = video_tokenizer, text_encoder
         self._pools: dict[int, Pairs] = {}
 
@@ -102,16 +102,17 @@ class PairBatches:
     @torch.no_grad()
     def pairs(self, seeds: list[int], scale: int = 1) -> Pairs:
         """The pairs of those scenes, whose small clips are `scale` times as large as the world's."""
-        toybox = self.toybox.at_scale(2 * scale)
-        scenes = [toybox.scene(seed) for seed in seeds]
+        world = self.world.at_scale(2 * scale)
+        scenes = [world.scene(seed) for seed in seeds]
         at_once = max(1, RENDERED_AT_ONCE // scale**2)
         codes, low_codes = [], []
         for first in range(0, len(scenes), at_once):
-            video = toybox.render(scenes[first : first + at_once], device=self.device, audio=False).video
+            video = world.render(scenes[first : first + at_once], device=self.device, audio=False).video
             with runtime.autocast(self.device):
                 codes.append(self.video_tokenizer.encode(video))
                 low_codes.append(self.video_tokenizer.encode(halved(video)))
-        texts = [torch.tensor(self.text_encoder.encode(scene.caption)) for scene in scenes]
+        # A row without words is all UNKNOWN, as those are whose words are left out.
+        texts = [torch.tensor(self.text_encoder.encode_caption(scene.caption) or [UNKNOWN]) for scene in scenes]
         text = pad_sequence(texts, batch_first=True, padding_value=UNKNOWN).to(self.device)
         return Pairs(torch.cat(codes), torch.cat(low_codes), text)
 

@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Self
 
+from videopoet.errors import TaskError
+
 
 class TextEncoder(ABC):
     """Turns prompts into the ids that hold text positions in a row."""
@@ -22,6 +24,23 @@ class TextEncoder(ABC):
         Raises:
             TaskError: The prompt is empty, too long, or holds one of the special tokens.
         """
+
+    def encode_caption(self, caption: str) -> list[int]:
+        """The ids of what somebody said of a clip: its beginning if it is too long, and none if it is empty.
+
+        Raises:
+            TaskError: It holds one of the special tokens.
+        """
+        words = caption.split()
+        while words:
+            try:
+                return self.encode(" ".join(words))
+            except TaskError as error:
+                if error.code != "prompt_too_long":
+                    raise
+                # Most words are one id or more: what is surely too much goes at once, then word by word.
+                words = words[: min(len(words) - 1, self.longest)]
+        return []
 
     @abstractmethod
     def decode(self, ids: list[int]) -> str:

@@ -17,6 +17,7 @@ from videopoet import checkpoint, runtime
 from videopoet.config import BaseConfig
 from videopoet.data import toybox
 from videopoet.data.mixture import AudioBatches, MixtureConfig, Sounds, Stage, TaskBatches, VideoBatches
+from videopoet.data.world import World, open_worlds
 from videopoet.errors import CheckpointError, ConfigError
 from videopoet.generation import poet_folder
 from videopoet.generation.pipeline import VideoPoet
@@ -84,8 +85,8 @@ class LanguageModelRun(BaseConfig):
 class RunConfig(BaseConfig):
     """Everything that a run depends on; the folder keeps a copy as `config.json`."""
 
-    data: Literal["toybox"] = "toybox"
-    """Where clips come from."""
+    data: str = "toybox"
+    """Where clips come from: the toy box, or a folder that `videopoet prepare` wrote. It is shown in `world`'s size."""
     init_from: str | None = None
     """A poet whose weights every stage starts from, and whose tokenizers are used where their stage is not run:
     a folder, a hub id, or `bundled` for the one that ships. Its language model is taken as it is, of any architecture,
@@ -147,8 +148,8 @@ def _train_stages(
         _keep_config(output, config, resume)
     ranks.wait()
     runtime.keep_freed_memory()
-    world = toybox.ToyBox(config.world)
-    validation = toybox.ToyBox(config.world.model_copy(update={"split": "validation"}))
+    world, validation = open_worlds(config.data, config.world)
+    _check_sizes(config, world, stages)
     source = None
     if config.init_from is not None:
         source = poet_folder.load(None if config.init_from == "bundled" else config.init_from, "cpu", torch.float32)
@@ -198,8 +199,8 @@ def stage_names(text: str | None) -> tuple[StageName, ...]:
 def _train_video_tokenizer(
     config: RunConfig,
     output: Path,
-    world: toybox.ToyBox,
-    validation: toybox.ToyBox,
+    world: World,
+    validation: World,
     resume: bool,
     device: torch.device,
     source: Parts | None,
@@ -222,8 +223,8 @@ def _train_video_tokenizer(
 def _train_audio_tokenizer(
     config: RunConfig,
     output: Path,
-    world: toybox.ToyBox,
-    validation: toybox.ToyBox,
+    world: World,
+    validation: World,
     resume: bool,
     device: torch.device,
     source: Parts | None,
@@ -233,9 +234,12 @@ def _train_audio_tokenizer(
     tokenizer = SoundStream(run.model).to(device)
     if source is not None:
         checkpoint.load_weights(tokenizer, source.audio_tokenizer.state_dict(), str(config.init_from))
-    clips = validation.render([validation.scene(seed) for seed in range(config.validation_clips)], device)
-    assert clips.audio is not None
-    objective = reconstruction.AudioReconstruction(tokenizer, run.objective, clips.audio.split(8))
+    if not (world.has_sound and validation.has_sound):  # silent footage: any sound teaches a codec
+        world, validation = open_worlds("toybox", config.world)
+    scenes = [validation.scene(seed) for seed in range(20 * config.validation_clips)]
+    heard = [scene for scene in scenes if validation.is_heard(scene)][: config.validation_clips]
+    sounds = validation.sound(heard, device)
+    objective = reconstruction.AudioReconstruction(tokenizer, run.objective, sounds.split(8))
     batches = AudioBatches(world, run.sounds, _data_seed(run.training), device)
     loop.train(
         objective, batches, run.training, output / "audio_tokenizer", resume=resume, description="audio tokenizer"
@@ -247,8 +251,8 @@ def _train_audio_tokenizer(
 def _train_language_model(
     config: RunConfig,
     output: Path,
-    world: toybox.ToyBox,
-    validation: toybox.ToyBox,
+    world: World,
+    validation: World,
     resume: bool,
     device: torch.device,
     source: Parts | None,
@@ -258,7 +262,7 @@ def _train_language_model(
     audio_tokenizer = _finished(output, "audio_tokenizer", SoundStream, source and source.audio_tokenizer).to(device)
     torch.manual_seed(run.training.seed)
     if source is None:
-        text_encoder = OwnTokens.from_words(toybox.words())
+        text_encoder = OwnTokens.from_words(world.words())
         vocabulary = vocabulary_of(text_encoder, video_tokenizer, audio_tokenizer, run.mixture.sizes)
         model = LanguageModel.from_scratch(
             run.model,
@@ -280,8 +284,10 @@ def _train_language_model(
     )
     poet = VideoPoet(video_tokenizer, audio_tokenizer, text_encoder, model, vocabulary, settings)
 
+    prompts = _sample_prompts(config, validation, text_encoder)
+
     def write_samples(folder: Path) -> None:
-        for number, prompt in enumerate(run.sample_prompts):
+        for number, prompt in enumerate(prompts):
             poet.generate("text_to_video", prompt=prompt, seed=number, progress=False).save(folder / f"{number}.mp4")
 
     if run.recompute:
@@ -294,8 +300,11 @@ def _train_language_model(
     pool = known.pool(0, config.validation_clips)
     for number in range(1 + len(run.mixture.sizes)):  # a clip or row that is too long is found before any training
         few = known.pool(number, 1)
-        model.embedding.check(tuple(few.codes["video"].shape[1:]))
+        t, h, w = few.codes["video"].shape[1:]
+        model.embedding.check((t, h, w))
         for share in run.mixture.shares:
+            if not (share.weight or share.early_weight):
+                continue
             row = known.batch(find_task(share.task), 1, few, runtime.generator("length", share.task)).rows
             model.check_length(row.tokens.shape[1])
     objective = next_token.NextToken(
@@ -305,6 +314,7 @@ def _train_language_model(
                 find_task(task), min(8, config.validation_clips), pool, runtime.generator("validation", task, number)
             )
             for task in run.validation_tasks
+            if pool.suited(find_task(task))
             for number in range(-(-config.validation_clips // 8))
         ],
         write_samples,
@@ -315,6 +325,29 @@ def _train_language_model(
         adaptation.merge(adapted)
     if ranks.rank() == 0:
         poet.save_pretrained(output / "poet")
+
+
+def _check_sizes(config: RunConfig, world: World, stages: tuple[StageName, ...]) -> None:
+    """Refuse, before any training, sizes that the clips do not have; the toy box has every size."""
+    if "video_tokenizer" in stages:
+        for scale in {scale for stage in config.video_tokenizer.stages for scale in stage.scales}:
+            world.at_scale(scale)
+    if "language_model" in stages:
+        for size in config.language_model.mixture.sizes:
+            world.of_size(*size)
+    if "super_resolution" in stages and config.super_resolution is not None:
+        for scale in config.super_resolution.pairs.scales:
+            world.at_scale(2 * scale)
+
+
+def _sample_prompts(config: RunConfig, validation: World, text_encoder: TextEncoder) -> tuple[str, ...]:
+    """What samples are made of: the config's prompts, or for footage the captions of the first clips held out."""
+    prompts = config.language_model.sample_prompts
+    if config.data == "toybox":
+        return prompts
+    captions = dict.fromkeys(validation.scene(seed).caption for seed in range(config.validation_clips))
+    texts = [text_encoder.decode(text_encoder.encode_caption(caption)) for caption in captions if caption]
+    return tuple(texts[: len(prompts)]) or prompts
 
 
 def vocabulary_of(

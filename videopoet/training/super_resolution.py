@@ -12,8 +12,8 @@ from torch import Tensor
 
 from videopoet import checkpoint, runtime
 from videopoet.config import BaseConfig
-from videopoet.data.toybox import ToyBox
 from videopoet.data.upscaling import PairBatches, Pairs, PairsConfig
+from videopoet.data.world import World
 from videopoet.errors import CheckpointError
 from videopoet.generation import poet_folder
 from videopoet.generation.masked_decoding import decode
@@ -42,8 +42,8 @@ class SuperResolutionRun(BaseConfig):
 def train(
     run: SuperResolutionRun,
     output: Path,
-    world: ToyBox,
-    validation: ToyBox,
+    world: World,
+    validation: World,
     num_validation: int,
     resume: bool,
     device: torch.device,
@@ -98,7 +98,7 @@ def _poet(output: Path, device: torch.device, source: Parts | None) -> Parts:
 
 
 def _sampler(
-    parts: Parts, model: SuperResolution, validation: ToyBox, pairs: Pairs, seeds: list[int], device: torch.device
+    parts: Parts, model: SuperResolution, validation: World, pairs: Pairs, seeds: list[int], device: torch.device
 ) -> Callable[[Path], dict[str, float]]:
     """What upscales validation clips, writes them beside the truth, and measures them."""
     world = validation.at_scale(2)
