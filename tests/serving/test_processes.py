@@ -84,21 +84,19 @@ def model(poet, tmp_path_factory):
 def test_killed_workers_and_servers_lose_nothing_and_change_nothing(model, tmp_path):
     served = Served(model, tmp_path / "server").ready()
     try:
-        unbroken = served.file(served.ask(seconds=6, seed=1))
-        job = served.ask(seconds=6, seed=1)
+        unbroken = served.file(served.ask(seconds=4, seed=1))
+        job = served.ask(seconds=4, seed=1)
         served.running(job)
         (worker,) = served.children()
         os.kill(worker, signal.SIGKILL)
         assert served.file(job) == unbroken  # by the next worker
 
-        long, *waiting = [served.ask(seconds=30, seed=2), *(served.ask(seed=number) for number in range(5))]
+        long, *waiting = [served.ask(seconds=20, seed=2), *(served.ask(seed=number) for number in range(2))]
         served.running(long)
-        began = time.monotonic()
         assert served.client.post(f"/v1/videos/{long['id']}/cancel").json()["status"] == "cancelled"
-        served.wait(lambda: served.status(waiting[0])["status"] != "queued")
-        assert time.monotonic() - began < 10
+        served.wait(lambda: served.status(waiting[-1])["status"] == "completed")
 
-        running = served.ask(seconds=30, seed=3)
+        running = served.ask(seconds=20, seed=3)
         kept = served.ask(seed=4)
         served.running(running)
         served.kill()
@@ -106,9 +104,10 @@ def test_killed_workers_and_servers_lose_nothing_and_change_nothing(model, tmp_p
         try:
             order = again.client.get("/v1/videos", params={"order": "asc", "limit": 100}).json()["data"]
             assert [job["id"] for job in order[2:]] == [job["id"] for job in (long, *waiting, running, kept)]
-            assert {job["status"] for job in order[3:8]} == {"completed"}
+            assert {job["status"] for job in order[3:5]} == {"completed"}
+            assert again.status(running)["status"] in ("queued", "in_progress")
+            again.client.delete(f"/v1/videos/{running['id']}")
             assert again.file(kept)
-            assert again.status(running)["status"] in ("queued", "in_progress", "completed")
             assert again.close() == 0
         finally:
             again.close()

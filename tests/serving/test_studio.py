@@ -198,7 +198,9 @@ def test_an_error_is_a_sentence(page):
 
 
 def test_what_a_prompt_says_is_never_run(page, running):
-    for number, prompt in enumerate(('"><img src=x onerror=window.hit=1>', "<script>window.hit=1</script>")):
+    for number, prompt in enumerate(
+        ('a ball "><img src=x onerror=window.hit=1>', "a ball <script>window.hit=1</script>")
+    ):
         job = running.post(prompt=prompt, seed=number).json()
         running.ended(job["id"])
     page.call("Page.reload")

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import importlib.util
 import os
+import signal
 import socket
 import stat
 from pathlib import Path
@@ -98,6 +99,8 @@ def serve(
         timeout_keep_alive=30,
         timeout_graceful_shutdown=3,
     )
+    # uvicorn ends in order on this signal and then raises it again, which is to end nothing more.
+    signal.signal(signal.SIGTERM, lambda *_: None)
     with contextlib.closing(listener):
         uvicorn.Server(config).run([listener])
 
