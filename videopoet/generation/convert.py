@@ -146,7 +146,7 @@ def _backbone(folder: Path) -> Any:
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
         _without_dropout(config.get_text_config())
-        backbone, report = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             config=config,
             dtype="auto",
@@ -160,6 +160,7 @@ def _backbone(folder: Path) -> Any:
             "or not a causal LM; choose a model that AutoModelForCausalLM loads",
             code="checkpoint_corrupt",
         ) from None
+    backbone, report = loaded
     if missing := sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]])):
         raise CheckpointError(
             f"weights in '{folder}' do not fit its config: {missing[0]} ({len(missing)} in all); it is no causal LM or "

@@ -44,10 +44,11 @@ class TokenEmbedding(nn.Module):
         """Draw the tables anew, so that places together, and bits together, are as large as a row of standard deviation
         `spread`: beside a trained table neither may drown or be drowned."""
         for tables in (self.video_embedding, self.audio_embedding):
-            for table in tables:
-                table.weight.normal_(std=spread / len(tables) ** 0.5, generator=generator)
+            for parameter in tables.parameters():
+                nn.init.normal_(parameter, std=spread / len(tables) ** 0.5, generator=generator)
         if self.bits_embedding is not None:
-            self.bits_embedding.weight.normal_(std=spread / self.config.num_bits**0.5, generator=generator)
+            std = spread / self.config.num_bits**0.5
+            nn.init.normal_(self.bits_embedding.weight, std=std, generator=generator)
 
     def forward(self, tokens: Tensor, modality: Tensor, places: Tensor) -> Tensor:
         """Sum what is known of each position.

@@ -18,7 +18,7 @@ class LoraConfig(BaseConfig):
 
     rank: int = Field(default=16, ge=1)
     """Of each change."""
-    alpha: float = Field(default=32.0, gt=0)
+    alpha: int = Field(default=32, ge=1)
     """Changes are scaled by alpha / rank."""
     targets: tuple[str, ...] = ()
     """Ends of the names of the matrices that change, such as `q_proj`; with none, all but tables and head."""
