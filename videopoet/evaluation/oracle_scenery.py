@@ -45,7 +45,7 @@ _COARSE = 16
 _NUM_FINALISTS = 14
 _TRUNCATED = 0.12
 """A pixel that is farther than this from the scenery is something else, however far."""
-_WORST_FIT = 0.055
+_WORST_FIT = 0.085
 """Mean truncated distance from which on a picture shows none of the sceneries."""
 
 

@@ -43,6 +43,8 @@ _WHITE_OVER_NOISE = 10
 """A white subject stands out so many times more than the picture mostly does: there are white things in the scenery."""
 
 
+_NOISY = 0.018
+"""How far pixels mostly are from the scenery when noise must be averaged out."""
 _WHITE_GAIN = 1.5
 """A white subject's edge is fainter than its dark marks and its shaded side, which its strength is measured by."""
 _LEAST_STRENGTH = 0.35
@@ -72,7 +74,9 @@ class Findings(NamedTuple):
 
 def find_subjects(pixels: Tensor, behind: Tensor) -> Findings:
     """Find the subjects in pixels in [0, 1] before their scenery, each (T, H, W, 3)."""
-    num_frames, height, width, _ = pixels.shape
+    _, height, width, _ = pixels.shape
+    if (pixels - behind).abs().amax(dim=-1).median() > _NOISY:
+        pixels, behind = _smooth(pixels), _smooth(behind)
     stands_out, contrast, noise = _stands_out(pixels, behind)
     chroma, likeness, hue = _hues(pixels)
     coloured = stands_out & (chroma > _LEAST_CHROMA) & (likeness > _LEAST_HUE)
@@ -120,6 +124,15 @@ def find_subjects(pixels: Tensor, behind: Tensor) -> Findings:
         )
     strange = _solid(stands_out & (labels < 0)).flatten(1).float().mean(dim=1)
     return Findings(subjects, strange, noise)
+
+
+def _smooth(pixels: Tensor) -> Tensor:
+    """Pixels, (T, H, W, 3), each mixed with those around it."""
+    frames = pixels.movedim(-1, 1)
+    for _ in range(2):
+        padded = F.pad(frames, (0, 0, 1, 1), mode="replicate")
+        frames = (0.25 * (padded[..., :-2, :] + padded[..., 2:, :]) + 0.5 * frames).mT
+    return frames.movedim(1, -1)
 
 
 def _stands_out(pixels: Tensor, behind: Tensor) -> tuple[Tensor, Tensor, float]:
