@@ -1,3 +1,4 @@
+import hashlib
 import json
 import re
 import shutil
@@ -8,9 +9,10 @@ import torch
 
 from videopoet import cli, registry
 from videopoet.errors import ConfigError, DataError
-from videopoet.evaluation import baselines, samples
+from videopoet.evaluation import baselines, prompts, samples
 from videopoet.evaluation.cases import Take
 from videopoet.evaluation.evaluate import answer_seed, evaluate, model_hash
+from videopoet.evaluation.reading import oracle_hash
 from videopoet.evaluation.report_page import lines
 from videopoet.evaluation.suites import SUITES
 from videopoet.media.files import probe
@@ -157,7 +159,7 @@ def test_an_answer_to_another_prompt_is_refused(poet, small):
         evaluate(poet, small, **SMALL)
 
 
-@pytest.mark.parametrize("change", [{"count": 3}, {"seed": 1}, {"split": "comb"}, {"tasks": ["text_to_image"]}])
+@pytest.mark.parametrize("change", [{"count": 3}, {"seed": 1}, {"split": "combinations"}, {"tasks": ["text_to_image"]}])
 def test_a_folder_of_another_evaluation_is_refused(poet, small, change):
     with pytest.raises(ConfigError, match="another evaluation"):
         evaluate(poet, small, **(SMALL | change))
@@ -193,6 +195,18 @@ def test_a_task_that_the_model_was_not_trained_for_is_left_out_with_the_reason(m
     report = evaluate(poet, tmp_path / "new", tasks=tasks, count=2, progress=False)
     assert set(report["measured"]) == {"text_to_image"}
     assert report["not_measured"]["video_captioning"] == "this model was not trained for video_captioning"
+
+
+def test_a_report_says_which_prompts_and_which_oracle_it_depends_on(report):
+    assert report["frozen_prompts_sha256"] == hashlib.sha256(prompts.FILE.read_bytes()).hexdigest()
+    assert report["oracle_sha256"] == oracle_hash()
+    frozen = {suite: measured["frozen"] for suite, measured in report["measured"].items()}
+    assert frozen.pop("open_prompts") == 0 and set(frozen.values()) == {2}
+
+
+def test_the_split_out_of_range_is_measured_on_its_frozen_prompts(poet, tmp_path):
+    report = evaluate(poet, tmp_path / "new", tasks=["text_to_image"], count=2, split="outside", progress=False)
+    assert report["split"] == "outside" and report["measured"]["text_to_image"]["frozen"] == 2
 
 
 def test_a_broken_answer_is_refused_with_what_to_do(poet, small):

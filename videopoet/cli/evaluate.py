@@ -20,9 +20,13 @@ def evaluate(
     ] = None,
     count: Annotated[int, typer.Option(min=2, help="Prompts of each task.")] = 50,
     split: Annotated[
-        str, typer.Option(help="in: combinations that training has; comb: those that it never has.")
+        str,
+        typer.Option(
+            help="in: combinations that training has; combinations: those that it never has; outside: speeds and "
+            "sizes out of its range."
+        ),
     ] = "in",
-    seed: Annotated[int, typer.Option(min=0, help="Of the first prompt; the next follow.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Number of the first prompt; those below 500 are frozen.")] = 0,
     per_prompt: Annotated[int, typer.Option(min=1, help="Answers to each prompt.")] = 1,
     metrics: Annotated[
         list[str] | None,

@@ -1,7 +1,7 @@
 """Cases: what a model is asked and given, and the exact truth; and takes: what came back, read by the oracle.
 
 What is given follows from the views of a task in the table, so a new task has its cases as soon as it has its entry.
-Cases are scenes of the toy box's test split, which nothing is trained on.
+Cases are scenes of the toy box's test split, which nothing is trained on; `suites` says which.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ class Case:
     other: Case | None = None
     """The same with one word of the prompt changed."""
     changed: tuple[int, str] | None = None
-    """Which subject's slot that word fills."""
+    """Which subject's slot that word fills; -1 for the scenery and the camera, which are no subject's."""
 
     @cached_property
     def right(self) -> Take:

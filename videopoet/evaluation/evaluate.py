@@ -23,13 +23,23 @@ import torch
 from videopoet import __version__, checkpoint, runtime
 from videopoet.data.toybox import ToyBox
 from videopoet.errors import CheckpointError, ConfigError
-from videopoet.evaluation import baselines, figures, report_page, samples
+from videopoet.evaluation import baselines, figures, prompts, report_page, samples
 from videopoet.evaluation.cases import Case, Take
 from videopoet.evaluation.figures import MODEL, REFERENCE, TOKENS, TRUTH, Tally
 from videopoet.evaluation.metrics.base import Metric, OverAll, PerPrompt
+from videopoet.evaluation.prompts import Split
 from videopoet.evaluation.reading import oracle_hash
-from videopoet.evaluation.suites import REFERENCE as REFERENCE_SEED
-from videopoet.evaluation.suites import Split, cases, fingerprint, suites_of, task_of, world_of
+from videopoet.evaluation.suites import (
+    REFERENCE_PROMPTS,
+    cases,
+    fingerprint,
+    left_out,
+    num_frozen,
+    num_prompts,
+    suites_of,
+    task_of,
+    world_of,
+)
 from videopoet.generation.pipeline import VideoPoet
 from videopoet.generation.window import Window
 from videopoet.sequence.tasks import TASKS
@@ -59,16 +69,17 @@ def evaluate(
         poet: The model.
         output: The folder; it must be new, or of this very evaluation.
         tasks: Of the table, or `tokenizer`; None is all that the model was trained for, and the tokenizer.
-        count: Prompts of each suite.
-        split: `in` draws combinations of shape, colour and motion that training has, `comb` those that it has not.
-        seed: Of the first prompt; the next follow.
+        count: Prompts of each suite; of minimal pairs there are 200.
+        split: `in` has combinations of shape, colour and motion that training has, `combinations` those that it has
+            not, `outside` speeds and sizes out of the range of training.
+        seed: Number of the first prompt; the next follow. Those below 500 are the frozen prompts.
         per_prompt: Answers to each prompt, from seeds of their own.
         metrics: More of them, by name: those that need weights.
         progress: Show a bar, if standard error is a terminal.
 
     Raises:
         ConfigError: A task or split that there is not, or a folder that holds something else.
-        DataError: Samples in the folder that cannot be scored.
+        DataError: Samples in the folder that cannot be scored, or the file of frozen prompts has been changed.
         MediaError: The model's clips are too small for the oracle.
     """
     output, extra = Path(output), list(metrics)
@@ -90,6 +101,7 @@ def evaluate(
         "per_prompt": per_prompt,
         "split": split,
         "seed": seed,
+        "frozen_prompts_sha256": prompts.SHA256,
         "size": [window.num_frames, window.height, window.width],
         "frame_rate": window.frame_rate,
         "sampling": poet.parts.settings.model_dump(mode="json", include={"temperature", "top_k", "top_p"})
@@ -103,6 +115,9 @@ def evaluate(
     for suite in chosen:
         if suite != "tokenizer" and task_of(suite) not in trained:
             skipped[suite] = f"this model was not trained for {task_of(suite)}"
+            continue
+        if (reason := left_out(suite, split)) is not None:
+            skipped[suite] = reason
             continue
         work = _Suite(poet, window, world, suite, output / "samples" / suite, settings, extra)
         measured[suite] = work.measure(progress)
@@ -146,7 +161,8 @@ class _Suite:
         extra: Sequence[tuple[str, Metric]],
     ):
         self.poet, self.window, self.world, self.suite, self.folder = poet, window, world, suite, folder
-        self.count, self.per_prompt, self.seed = settings["count"], settings["per_prompt"], settings["seed"]
+        self.count = num_prompts(suite, settings["count"])
+        self.per_prompt, self.seed, self.split = settings["per_prompt"], settings["seed"], settings["split"]
         self.skipped: dict[str, str] = {}
         self.tallies = []
         for name, metric in figures.metrics_of(suite, extra):
@@ -167,7 +183,7 @@ class _Suite:
         with runtime.progress(self.count, self.suite.replace("_", " "), enabled=progress) as advance:
             for first in range(0, self.count, AT_ONCE):
                 numbers = range(first, min(first + AT_ONCE, self.count))
-                own = list(cases(self.suite, self.world, self.window, numbers, self.seed))
+                own = list(cases(self.suite, self.world, self.window, numbers, self.seed, self.split))
                 for case in own:
                     self._digest.update(fingerprint(case).encode())
                     self._add(TRUTH, case, replace_other(case.right, case, TRUTH))
@@ -193,6 +209,7 @@ class _Suite:
             "task": task_of(self.suite),
             "description": TASKS[task_of(self.suite)].description if self.suite in TASKS else None,
             "prompts": self.count,
+            "frozen": num_frozen(self.suite, self.count, self.seed),
             "per_prompt": self.per_prompt,
             "prompts_sha256": digest,
             "figures": [asdict(result) for tally in self.tallies for result in tally.results()],
@@ -206,7 +223,8 @@ class _Suite:
         """True clips of other prompts, for metrics of sets."""
         tallies = [tally for tally in self.tallies if isinstance(tally.metric, OverAll) and tally.metric.has_reference]
         if tallies:
-            for case in cases(self.suite, self.world, self.window, numbers, self.seed + REFERENCE_SEED):
+            others = self.seed + REFERENCE_PROMPTS
+            for case in cases(self.suite, self.world, self.window, numbers, others, self.split):
                 for tally in tallies:
                     tally.add(REFERENCE, case.number, case, case.right)
 

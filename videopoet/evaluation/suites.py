@@ -1,7 +1,8 @@
 """Suites: lists of cases. Each task of the table is one; three more ask what no single answer shows.
 
 `minimal_pairs` are two prompts that differ in one word, `open_prompts` name no colour and no scenery, and `tokenizer`
-is the tokenizers without a language model.
+is the tokenizers without a language model. Prompts are the frozen ones, the same for all tasks; those after the last
+frozen one are drawn by the same rule, for sets that need more, and to tune on.
 """
 
 from __future__ import annotations
@@ -9,27 +10,27 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Literal
 
-from videopoet.data.toybox import Config, ToyBox, is_held_out
+from videopoet.data.toybox import Config, Scene, ToyBox
 from videopoet.data.toybox_captions import AIR_VERBS, GROUND_VERBS, third_person
-from videopoet.data.toybox_world import COLOURS, SHAPES
+from videopoet.data.toybox_world import SIZES, impacts
 from videopoet.errors import ConfigError
+from videopoet.evaluation import prompts
 from videopoet.evaluation.caption_reading import read_caption
 from videopoet.evaluation.cases import Case, make_case
+from videopoet.evaluation.prompts import NUM_PAIRS, PER_SPLIT, SPLITS, Pair, Split
 from videopoet.generation.window import Window
 from videopoet.sequence.tasks import TASKS
 
-Split = Literal["in", "comb"]
-SPLITS: dict[Split, Literal["seen", "held_out"]] = {"in": "seen", "comb": "held_out"}
-"""Combinations of shape, colour and motion that training has, and those that it never has."""
 EXTRA = {"minimal_pairs": "text_to_video", "open_prompts": "text_to_video", "tokenizer": "text_to_video"}
 """Suites that are no task of the table, and the task that they ask of a model."""
 SUITES = (*TASKS, *EXTRA)
-OPPOSITES = {"left": "right", "right": "left", "up": "down", "down": "up", "grow": "shrink", "shrink": "grow"}
-CHANGES = ("colour", "shape", "motion", "size")
-REFERENCE = 10_000_000
-"""Added to the seeds of a suite: true clips of other prompts, which sets are compared with."""
+SUBJECTLESS = ("scenery", "camera")
+"""Slots of a clip, not of a subject."""
+REFERENCE_PROMPTS = 10_000_000
+"""Added to the numbers of prompts: true clips of other prompts, which sets are compared with."""
+_STRIDE = 173
+"""Neighbours among the frozen prompts share a colour; at this stride, prime to their number, few name all values."""
 
 
 def world_of(window: Window, split: Split) -> ToyBox:
@@ -50,7 +51,7 @@ def world_of(window: Window, split: Split) -> ToyBox:
             frame_rate=window.frame_rate,
             sample_rate=window.sample_rate,
             split="test",
-            combinations=SPLITS[split],
+            combinations="held_out" if split == "combinations" else "seen",
         )
     )
 
@@ -75,16 +76,55 @@ def suites_of(tasks: Sequence[str]) -> list[str]:
     return [suite for suite in SUITES if (suite if suite == "tokenizer" else task_of(suite)) in tasks]
 
 
-def cases(suite: str, world: ToyBox, window: Window, numbers: range, seed: int) -> Iterator[Case]:
-    """The cases of a suite with these numbers; equal seeds give equal cases, on every machine."""
+def left_out(suite: str, split: Split) -> str | None:
+    """Why a suite is not asked of a split; None if it is."""
+    if suite == "minimal_pairs" and split != "in":
+        return "minimal pairs are of split in alone"
+    if suite == "open_prompts" and split == "outside":
+        return "an open prompt names neither a speed nor a size, so nothing in it is out of range"
+    return None
+
+
+def num_prompts(suite: str, count: int) -> int:
+    """How many prompts a suite has where `count` are wanted: there are no more minimal pairs than frozen ones."""
+    return min(count, NUM_PAIRS) if suite == "minimal_pairs" else count
+
+
+def num_frozen(suite: str, count: int, seed: int) -> int:
+    """How many of a suite's prompts are frozen ones."""
+    if suite == "open_prompts":
+        return 0
+    return num_prompts(suite, count) if suite == "minimal_pairs" else max(0, min(seed + count, PER_SPLIT) - seed)
+
+
+def cases(suite: str, world: ToyBox, window: Window, numbers: range, seed: int, split: Split = "in") -> Iterator[Case]:
+    """The cases of a suite with these numbers; equal seeds give equal cases, on every machine.
+
+    `world` is that of the split, and the first case has prompt `seed`. Prompts below `PER_SPLIT` are the frozen ones,
+    in an order in which few of them name all values. Minimal pairs go round.
+
+    Raises:
+        DataError: The file of frozen prompts has been changed.
+    """
     for number in numbers:
-        own_seed = seed + number
+        wanted = seed + number
         if suite == "minimal_pairs":
-            yield _minimal_pair(world, window, number, own_seed)
+            yield _minimal_pair(world, window, number, prompts.minimal_pairs()[wanted % NUM_PAIRS])
         elif suite == "open_prompts":
-            yield _open_prompt(world, window, number, own_seed)
+            yield _open_prompt(world, window, number, wanted)
         else:
-            yield make_case(suite, task_of(suite), number, world, world.scene(own_seed), window)
+            yield make_case(suite, task_of(suite), number, world, _scene(world, split, wanted), window)
+
+
+def _scene(world: ToyBox, split: Split, wanted: int) -> Scene:
+    """The scene of a prompt, captioned as the prompt says it."""
+    frozen = prompts.prompts(split)
+    if wanted >= PER_SPLIT:
+        return prompts.scene(split, frozen[0].seed + wanted, wanted, world)
+    number = wanted * _STRIDE % PER_SPLIT
+    asked = frozen[number]
+    # Worlds of other sizes say it in other words.
+    return replace(prompts.scene(split, asked.seed, number, world), captions=asked.texts)
 
 
 def fingerprint(case: Case) -> str:
@@ -95,44 +135,35 @@ def fingerprint(case: Case) -> str:
     return hashlib.sha256(repr(said).encode()).hexdigest()
 
 
-def _minimal_pair(world: ToyBox, window: Window, number: int, seed: int) -> Case:
+def _minimal_pair(world: ToyBox, window: Window, number: int, pair: Pair) -> Case:
     """A prompt about one subject, and the same prompt with one word changed."""
-    slot = CHANGES[number % len(CHANGES)]
-    attempt = seed
-    while True:
-        scene = world.scene(attempt, num_subjects=1, camera="still", size=("small", "big")[number % 2])
-        subject = scene.subjects[0]
-        values = {name: getattr(subject, name) for name in CHANGES}
-        changed = _other_value(slot, values)
-        if changed is not None and is_held_out(*_triple(values | {slot: changed})) == is_held_out(*_triple(values)):
-            break
-        attempt += REFERENCE // 10  # far from the seeds of the other numbers
-    before, after = (
-        make_case(
-            "minimal_pairs",
-            "text_to_video",
-            number,
-            world,
-            world.scene(attempt, num_subjects=1, camera="still", kind=scene.kind, **each),
-            window,
-        )
-        for each in (values, values | {slot: changed})
+    before = world.scene(
+        pair.seed,
+        num_subjects=1,
+        size=pair.values[0] if pair.slot == "size" else None,
+        camera=pair.values[0] if pair.slot == "camera" else "still",
     )
-    return replace(before, other=after, changed=(0, slot))
+    first, second = (
+        make_case("minimal_pairs", "text_to_video", number, world, replace(scene, captions=(text,)), window)
+        for scene, text in zip((before, _changed(before, pair)), pair.texts, strict=True)
+    )
+    return replace(first, other=second, changed=(-1 if pair.slot in SUBJECTLESS else 0, pair.slot))
 
 
-def _other_value(slot: str, values: dict[str, str]) -> str | None:
-    value = values[slot]
-    if slot == "motion":
-        return OPPOSITES.get(value)
-    if slot == "size":
-        return {"small": "big", "big": "small"}.get(value)
-    choices = COLOURS if slot == "colour" else SHAPES
-    return choices[(choices.index(value) + 1) % len(choices)]
-
-
-def _triple(values: dict[str, str]) -> tuple[str, str, str]:
-    return values["shape"], values["colour"], values["motion"]
+def _changed(before: Scene, pair: Pair) -> Scene:
+    """The scene that the second prompt of a pair asks for: the first, but for the slot."""
+    old, new = pair.values
+    if pair.slot == "scenery":
+        return replace(before, kind=new)
+    if pair.slot == "camera":
+        return replace(before, camera=new)
+    (subject,) = before.subjects
+    after = replace(subject, **{pair.slot: new})
+    if pair.slot == "size":
+        after = replace(after, radius=subject.radius * SIZES[new] / SIZES[old])
+    elif pair.slot == "motion" and new in ("left", "right"):
+        after = replace(after, facing=-subject.facing)
+    return replace(before, subjects=(after,), impacts=impacts((after,), before.stage))
 
 
 def _open_prompt(world: ToyBox, window: Window, number: int, seed: int) -> Case:

@@ -31,10 +31,13 @@ class MinimalPairs(PerPrompt):
         subject, slot = case.changed
         if before is None or after is None or not (before.valid and after.valid):
             return {"controlled": False, "changed": False, "others_stay": False}
-        if any(slot in one.unscored for reading in (before, after) for one in reading.subjects):
+        if any(slot in one.unscored for reading in (before, after) for one in (reading, *reading.subjects)):
             return {}
         old, new = _slots(before), _slots(after)
-        asked_old, asked_new = case.asked.subjects[subject][slot], case.other.asked.subjects[subject][slot]
+        asked_old, asked_new = (
+            getattr(asked, slot) if subject < 0 else asked.subjects[subject][slot]
+            for asked in (case.asked, case.other.asked)
+        )
         place = next((key for key in old if key[1] == slot and old[key] == asked_old), None)
         changed = place is not None and new.get(place) == asked_new
         rest = {key for key in old.keys() | new.keys() if key[1] != slot}
