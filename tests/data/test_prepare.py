@@ -27,13 +27,6 @@ def rows(folder, name="clips.jsonl"):
     return list(read_lines(folder / name))
 
 
-@pytest.fixture(scope="module")
-def dataset(footage, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("prepared") / "data"
-    counts = prepare(footage, folder, SMALL, workers=2)
-    return folder, counts
-
-
 def test_what_comes_in_is_kept_or_rejected(dataset):
     folder, counts = dataset
     kept, rejected = rows(folder), rows(folder, "rejects.jsonl")

@@ -34,7 +34,6 @@ def prepare(
     ] = None,
     allow_outside: Annotated[bool, typer.Option("--allow-outside", help="Take files outside the folder too.")] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Files read at a time; else one a processor.")] = None,
-    engine: Annotated[str, typer.Option(help="local, or ray for a cluster that shares the folders.")] = "local",
     as_json: AsJson = False,
 ) -> None:
     """Turn a folder of raw clips into a dataset: cut into shots and clips, checked, resized, split.
@@ -43,8 +42,6 @@ def prepare(
     """
     check_folder(output)
     height, width = parse_size(size)
-    if engine not in ("local", "ray"):
-        raise ConfigError(f"unknown engine '{engine}'; there are local and ray; choose one", code="engine_unknown")
     num_frames = round(seconds * fps)
     if num_frames < 1 or abs(num_frames - seconds * fps) > 1e-6:
         raise ConfigError(
@@ -76,7 +73,6 @@ def prepare(
         captions=captions,
         allow_outside=allow_outside,
         workers=workers,
-        engine=engine,
         progress=True,
     )
     if as_json:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from videopoet.cli.base import AsJson, app, check_folder, print_json, print_tree
+from videopoet.cli.base import AsJson, app, check_folder, print_json, print_tree, say
+
+if TYPE_CHECKING:
+    from videopoet.training.run import RunConfig
 
 
 @app.command()
 def train(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run.")],
     preset: Annotated[str, typer.Option(help="The settings to start from.")] = "tiny",
-    data: Annotated[str | None, typer.Option(help="`toybox`; without it, what the preset says.")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="FOLDER", help="Footage, raw or prepared, or `toybox`; else what the preset says."),
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting: a.b=c; repeatable.")
     ] = None,
@@ -41,13 +47,31 @@ def train(
         print_tree(config.to_dict(), as_json)
         return
 
-    from videopoet.training import run
+    from videopoet.training import footage, run
 
+    if footage.is_raw(config.data):
+        config = _prepared(config, output)
+    config, notes = footage.fitted(config)
+    for note in notes:
+        say(f"warning: {note}")
     poet = run.train(config, output, resume=resume, stages=run.stage_names(stages))
     if as_json:
         print_json({"poet": str(poet), "figures": run.last_figures(output)})
     elif poet.exists():
         print(poet)
+
+
+def _prepared(config: RunConfig, output: Path) -> RunConfig:
+    """Prepare the footage that a run is given, beside what is trained on it."""
+    from videopoet.cli.prepare import lines
+    from videopoet.data import prepare
+    from videopoet.training import footage
+
+    place = output / "data"
+    counts = prepare.prepare(config.data, place, footage.clips_for(config), progress=True)
+    for line in lines(counts):
+        say(line)
+    return config.model_copy(update={"data": str(place)})
 
 
 @app.command()

@@ -19,7 +19,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from videopoet import checkpoint, runtime
 from videopoet.data.captioner import Captioner
@@ -33,7 +33,6 @@ FORMAT, VERSION = "videopoet dataset", 1
 DATASET, CLIPS, REJECTS, SOURCES, PARTS = "dataset.json", "clips.jsonl", "rejects.jsonl", "sources.jsonl", "parts"
 MEAN_PART, LARGEST_PART = 16, 64
 """Sources in a part."""
-Engine = Literal["local", "ray"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,6 @@ def prepare(
     captions: str | Path | None = None,
     allow_outside: bool = False,
     workers: int | None = None,
-    engine: Engine = "local",
     progress: bool = False,
 ) -> dict[str, Any]:
     """Cut, check and store footage for training; returns the counts, which also stand in `dataset.json`.
@@ -64,7 +62,6 @@ def prepare(
         captions: Captions for the clips; see `manifest.Listing`.
         allow_outside: Take files outside the footage's folder.
         workers: Parts prepared at a time; None is one for each processor.
-        engine: `local`, or `ray` for a cluster that shares the folders.
         progress: Show a bar on a terminal.
 
     Raises:
@@ -77,7 +74,7 @@ def prepare(
         captioner = Captioner.load(config.captioner) if config.captioner else None
         total = len(listing)
         names: list[str] = []
-        done = _prepared(parts(listing, config), config, output / PARTS, captioner, workers, engine)
+        done = _prepared(parts(listing, config), config, output / PARTS, captioner, workers)
         with runtime.progress(total, "footage", progress) as advance:
             for part in done:
                 names.append(part.name)
@@ -155,14 +152,8 @@ def _prepared(
     folder: Path,
     captioner: Captioner | None,
     workers: int | None,
-    engine: Engine,
 ) -> Iterator[Part]:
     """Prepare parts, several at a time, and give each, in order, once it is on disk."""
-    if engine == "ray":
-        from videopoet.data.cluster import prepared_on_ray
-
-        yield from prepared_on_ray(waiting, config, folder, workers)
-        return
     workers = workers or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     stopped = threading.Event()
     running: deque[tuple[Part, Future[None]]] = deque()

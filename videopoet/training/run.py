@@ -299,11 +299,11 @@ def _train_language_model(
     known = TaskBatches(validation, run.mixture, *parts, run.training.seed, device)
     pool = known.pool(0, config.validation_clips)
     for number in range(1 + len(run.mixture.sizes)):  # a clip or row that is too long is found before any training
-        few = known.pool(number, 1)
+        few = known.pool(number, 1 if config.data == "toybox" else config.validation_clips)
         t, h, w = few.codes["video"].shape[1:]
         model.embedding.check((t, h, w))
         for share in run.mixture.shares:
-            if not (share.weight or share.early_weight):
+            if not (share.weight or share.early_weight) or not few.suited(find_task(share.task)):
                 continue
             row = known.batch(find_task(share.task), 1, few, runtime.generator("length", share.task)).rows
             model.check_length(row.tokens.shape[1])
