@@ -16,7 +16,7 @@ from videopoet.generation import poet_folder
 from videopoet.generation.poet_folder import CONTENTS, Parts
 from videopoet.generation.request import Settings
 from videopoet.models import probe
-from videopoet.models.language_model import AUDIO_FRAMES, LanguageModel
+from videopoet.models.language_model import AUDIO_FRAMES, LanguageModel, without_dropout
 from videopoet.runtime import generator
 from videopoet.sequence import vocabulary as vocabularies
 from videopoet.sequence.vocabulary import Vocabulary
@@ -145,7 +145,7 @@ def _backbone(folder: Path) -> Any:
     logging.disable_progress_bar()
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
-        _without_dropout(config.get_text_config())
+        without_dropout(config)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             config=config,
@@ -168,13 +168,6 @@ def _backbone(folder: Path) -> Any:
             code="checkpoint_mismatch",
         )
     return backbone.eval()
-
-
-def _without_dropout(config: Any) -> None:
-    """Its noise comes from no seed of ours, so that a resumed run would not be the run that was not stopped."""
-    for name, value in config.to_dict().items():
-        if "drop" in name and isinstance(value, float):
-            setattr(config, name, 0.0)
 
 
 def _text_encoder(folder: Path) -> OwnTokens:

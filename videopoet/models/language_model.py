@@ -91,18 +91,20 @@ class LanguageModel(nn.Module):
         from transformers import AutoConfig, AutoModelForCausalLM
 
         backbone = AutoModelForCausalLM.from_config(
-            AutoConfig.for_model(
-                config.architecture,
-                vocab_size=vocabulary_size,
-                hidden_size=config.width,
-                num_hidden_layers=config.num_layers,
-                num_attention_heads=config.num_heads,
-                num_key_value_heads=config.num_key_value_heads,
-                head_dim=config.head_width,
-                intermediate_size=config.hidden_width,
-                max_position_embeddings=config.longest,
-                tie_word_embeddings=config.tied,
-                pad_token_id=pad,
+            without_dropout(
+                AutoConfig.for_model(
+                    config.architecture,
+                    vocab_size=vocabulary_size,
+                    hidden_size=config.width,
+                    num_hidden_layers=config.num_layers,
+                    num_attention_heads=config.num_heads,
+                    num_key_value_heads=config.num_key_value_heads,
+                    head_dim=config.head_width,
+                    intermediate_size=config.hidden_width,
+                    max_position_embeddings=config.longest,
+                    tie_word_embeddings=config.tied,
+                    pad_token_id=pad,
+                )
             ),
             attn_implementation="sdpa",
             dtype=torch.float32,
@@ -319,6 +321,18 @@ class LanguageModel(nn.Module):
     def _head(self, start: int, stop: int) -> tuple[Tensor, Tensor | None]:
         bias = self.head_bias
         return self.head_weight[start:stop], None if bias is None else bias[start:stop]
+
+
+def without_dropout(config: Any) -> Any:
+    """A Hugging Face config, changed in place, whose models drop nothing.
+
+    That noise would come from no seed of ours: a resumed run would not be the run that was not stopped.
+    """
+    text = config.get_text_config()
+    for name, value in text.to_dict().items():
+        if "drop" in name and isinstance(value, float):
+            setattr(text, name, 0.0)
+    return config
 
 
 def _cross_entropy(hidden: Tensor, targets: Tensor, weight: Tensor, bias: Tensor | None, shape: HeadShape) -> Tensor:
