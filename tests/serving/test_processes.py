@@ -80,6 +80,7 @@ def model(poet, tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # it starts seven processes that each import torch
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes as Linux lists them")
 def test_killed_workers_and_servers_lose_nothing_and_change_nothing(model, tmp_path):
     served = Served(model, tmp_path / "server").ready()

@@ -198,11 +198,11 @@ def test_an_error_is_a_sentence(page):
 
 
 def test_what_a_prompt_says_is_never_run(page, running):
-    for number, prompt in enumerate(
-        ('a ball "><img src=x onerror=window.hit=1>', "a ball <script>window.hit=1</script>")
+    for prompt, status in (
+        ('a ball "><img src=x onerror=window.hit=1>', "completed"),
+        ("a ball <script>window.hit=1</script>", "failed"),  # like a special token, which the error repeats
     ):
-        job = running.post(prompt=prompt, seed=number).json()
-        running.ended(job["id"])
+        running.ended(running.post(prompt=prompt, seed=1).json()["id"], status)
     page.call("Page.reload")
     page.wait("document.querySelectorAll('.card').length >= 6")
     page.run("document.querySelector('.card .caption').click()")
