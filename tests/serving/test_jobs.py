@@ -7,7 +7,7 @@ import time
 import pytest
 
 from videopoet.errors import DataError, TaskError
-from videopoet.serving import jobs as queue
+from videopoet.serving import queue_file
 from videopoet.serving.jobs import Jobs, new_id
 
 
@@ -181,7 +181,7 @@ def test_a_file_of_a_newer_version_is_refused(tmp_path):
     path = tmp_path / "queue.sqlite"
     Jobs(path).close()
     connection = sqlite3.connect(path)
-    connection.execute(f"PRAGMA user_version = {queue.SCHEMA_VERSION + 1}")
+    connection.execute(f"PRAGMA user_version = {queue_file.SCHEMA_VERSION + 1}")
     connection.close()
     with pytest.raises(DataError, match="schema 2") as raised:
         Jobs(path)
@@ -192,3 +192,22 @@ def test_ids_have_128_random_bits():
     ids = {new_id() for _ in range(1000)}
     assert len(ids) == 1000
     assert all(len(job_id) == len("video_") + 32 for job_id in ids)
+
+
+def test_jobs_that_arrive_at_once_are_all_written_up_to_the_limit(jobs):
+    results, together = [], threading.Barrier(20)
+
+    def submit():
+        together.wait()
+        try:
+            results.append(add(jobs, most_queued=12).id)
+        except TaskError as error:
+            results.append(error.code)
+
+    threads = [threading.Thread(target=submit) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert results.count("queue_full") == 8
+    assert {job.id for job in jobs.list("", limit=100)} == set(results) - {"queue_full"}

@@ -12,13 +12,13 @@ import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from videopoet.errors import DataError, TaskError
+from videopoet.errors import TaskError
+from videopoet.serving.queue_file import QueueFile
 
 STATUSES = ("queued", "in_progress", "completed", "failed", "cancelled")
 ENDED = ("completed", "failed", "cancelled")
@@ -26,37 +26,6 @@ MOST_ATTEMPTS = 2
 LEASE_SECONDS = 20.0
 WORKER_SEEN_SECONDS = 15.0
 """A worker that has not been seen for so long does not count as ready."""
-SCHEMA_VERSION = 1
-_SCHEMA = """
-CREATE TABLE jobs (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    id TEXT NOT NULL UNIQUE,
-    owner TEXT NOT NULL,
-    status TEXT NOT NULL DEFAULT 'queued' CHECK (status IN ('queued','in_progress','completed','failed','cancelled')),
-    progress INTEGER NOT NULL DEFAULT 0,
-    task TEXT NOT NULL,
-    request TEXT NOT NULL,
-    shape TEXT,
-    parent TEXT,
-    created_at REAL NOT NULL,
-    started_at REAL,
-    completed_at REAL,
-    attempts INTEGER NOT NULL DEFAULT 0,
-    worker TEXT,
-    lease_until REAL,
-    error TEXT,
-    result TEXT
-);
-CREATE INDEX jobs_waiting ON jobs (status, number);
-CREATE INDEX jobs_of_owner ON jobs (owner, number);
-CREATE TABLE workers (
-    id TEXT PRIMARY KEY,
-    state TEXT NOT NULL,
-    description TEXT,
-    seen_at REAL NOT NULL
-);
-CREATE TABLE models (name TEXT PRIMARY KEY, description TEXT NOT NULL, seen_at REAL NOT NULL);
-"""
 
 
 @dataclass(frozen=True)
@@ -92,6 +61,16 @@ class Job:
         return self.status in ENDED
 
 
+@dataclass
+class _Arrival:
+    """A job on its way into the queue."""
+
+    values: tuple[Any, ...]
+    most_queued: int
+    written: bool = False
+    error: Exception | None = None
+
+
 _COLUMNS = [field.name for field in fields(Job)]
 _JSON = ("request", "error", "result")
 
@@ -101,7 +80,7 @@ def new_id() -> str:
     return f"video_{secrets.token_hex(16)}"
 
 
-class Jobs:
+class Jobs(QueueFile):
     """The queue.
 
     Args:
@@ -112,45 +91,9 @@ class Jobs:
     """
 
     def __init__(self, path: str | Path):
-        self.path = Path(path)
-        self._local = threading.local()
-        self._connections: list[sqlite3.Connection] = []
-        self._lock = threading.Lock()
-        try:
-            self._open()
-        except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError):
-                raise
-            raise DataError(
-                f"the queue file {self.path.name} is damaged; a SQLite file that a server wrote is needed; move it "
-                "away to begin with an empty queue, or put a copy in its place",
-                code="queue_corrupt",
-            ) from None
-
-    def _open(self) -> None:
-        connection = self._connection()
-        connection.execute("PRAGMA journal_mode = WAL")
-        with self._writing() as writing:
-            version = writing.execute("PRAGMA user_version").fetchone()[0]
-            if version == 0:
-                for statement in filter(str.strip, _SCHEMA.split(";")):
-                    writing.execute(statement)
-                writing.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-            elif version != SCHEMA_VERSION:
-                raise DataError(
-                    f"the queue file {self.path.name} has schema {version}; this version of videopoet reads "
-                    f"{SCHEMA_VERSION}; install the version that wrote it, or choose another folder",
-                    code="queue_version",
-                )
-        found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if found != "ok":
-            raise sqlite3.DatabaseError(found)
-
-    def close(self) -> None:
-        """Close the file for all threads."""
-        with self._lock:
-            while self._connections:
-                self._connections.pop().close()
+        super().__init__(path)
+        self._arrivals: list[_Arrival] = []
+        self._adding = threading.Lock()
 
     # -- what a client asks for ------------------------------------------------------------------------------------
 
@@ -170,19 +113,44 @@ class Jobs:
         Raises:
             TaskError: So many are waiting already.
         """
-        with self._writing() as writing:
-            waiting = writing.execute("SELECT count(*) FROM jobs WHERE status = 'queued'").fetchone()[0]
-            if waiting >= most_queued:
-                raise TaskError(
-                    f"{waiting} jobs are waiting; the most is {most_queued}; ask again later", code="queue_full"
-                )
-            writing.execute(
-                "INSERT INTO jobs (id, owner, task, request, shape, parent, created_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (job_id, owner, task, json.dumps(request), shape, parent, time.time()),
-            )
+        values = job_id, owner, task, json.dumps(request), shape, parent, time.time()
+        arrival = _Arrival(values, most_queued)
+        with self._lock:
+            self._arrivals.append(arrival)
+        # Whoever comes first writes all that have arrived meanwhile, so that many share one wait for the disk.
+        with self._adding:
+            if not arrival.written:
+                self._write_arrivals()
+        if arrival.error is not None:
+            raise arrival.error
         job = self.get(job_id, owner)
         assert job is not None
         return job
+
+    def _write_arrivals(self) -> None:
+        with self._lock:
+            arrivals, self._arrivals = self._arrivals, []
+        try:
+            with self._writing() as writing:
+                waiting = writing.execute("SELECT count(*) FROM jobs WHERE status = 'queued'").fetchone()[0]
+                for arrival in arrivals:
+                    if waiting >= arrival.most_queued:
+                        arrival.error = TaskError(
+                            f"{waiting} jobs are waiting; the most is {arrival.most_queued}; ask again later",
+                            code="queue_full",
+                        )
+                        continue
+                    writing.execute(
+                        "INSERT INTO jobs (id, owner, task, request, shape, parent, created_at) "
+                        "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                        arrival.values,
+                    )
+                    waiting += 1
+        except sqlite3.Error as error:
+            for arrival in arrivals:
+                arrival.error = error
+        for arrival in arrivals:
+            arrival.written = True
 
     def get(self, job_id: str, owner: str) -> Job | None:
         """The job, if that owner has one of that id."""
@@ -391,29 +359,6 @@ class Jobs:
     def _many(self, where: str, values: Sequence[Any]) -> list[Job]:
         rows = self._connection().execute(f"SELECT {', '.join(_COLUMNS)} FROM jobs {where}", tuple(values))
         return [_job(row) for row in rows.fetchall()]
-
-    def _connection(self) -> sqlite3.Connection:
-        """This thread's own."""
-        connection = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = sqlite3.connect(self.path, timeout=30.0, isolation_level=None, check_same_thread=False)
-            connection.execute("PRAGMA synchronous = FULL")  # an accepted job survives a loss of power too
-            self._local.connection = connection
-            with self._lock:
-                self._connections.append(connection)
-        return connection
-
-    @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        """A transaction that takes the write lock at once: one that began by reading could not wait for it."""
-        connection = self._connection()
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield connection
-        except BaseException:
-            connection.execute("ROLLBACK")
-            raise
-        connection.execute("COMMIT")
 
 
 def _job(row: tuple[Any, ...]) -> Job:
