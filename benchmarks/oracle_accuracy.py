@@ -43,7 +43,7 @@ def through_h264(video: Tensor, frame_rate: float, quality: int) -> Tensor:
             container.mux(stream.encode(picture))
         container.mux(stream.encode())
     file.seek(0)
-    with av.open(file) as container:
+    with av.open(file, "r") as container:
         decoded = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     return torch.from_numpy(np.stack(decoded)).permute(3, 0, 1, 2).float() / 127.5 - 1
 

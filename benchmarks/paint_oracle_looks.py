@@ -36,11 +36,11 @@ def silhouette(world: ToyBox, shape: str) -> Tensor:
     """How much of each pixel of the square a shape covers, (GRID, GRID), from its mask in a large picture."""
     scene = world.scene(0, num_subjects=1, shape=shape, size="big", motion="up", kind="night", camera="still")
     (subject,) = scene.subjects
-    centred = replace(subject, x=0.0, y=0.5 * subject.span * -1.0, facing=1)
-    masks = world.render([replace(scene, subjects=(centred,))], audio=False, truth=True)
-    assert masks.masks is not None and masks.tracks is not None
-    mask, (column, row) = masks.masks[0, 0, 0].float(), masks.tracks[0, 0, 0].tolist()
-    # Flying up from half its way below the centre: the first frame shows it where `tracks` says.
+    # It flies up from half its way below where it is drawn: the first frame shows it in the middle of the picture.
+    centred = replace(subject, x=0.0, y=-0.5 * subject.span, facing=1)
+    clips = world.render([replace(scene, subjects=(centred,))], audio=False, truth=True)
+    assert clips.masks is not None and clips.tracks is not None
+    mask, (column, row) = clips.masks[0, 0, 0].float(), clips.tracks[0, 0, 0].tolist()
     steps = ((torch.arange(4 * GRID) + 0.5) / (4 * GRID) * 2 - 1) * EXTENT * subject.radius * SIDE
     grid = torch.stack(torch.meshgrid(steps + column, steps + row, indexing="xy"), dim=-1)
     seen = F.grid_sample(mask[None, None], (2 * grid[None] + 1) / SIDE - 1, align_corners=False)

@@ -11,7 +11,7 @@ WORLD = ToyBox(Config(split="validation"))
 @pytest.mark.parametrize("combinations", ["seen", "held_out"])
 def test_truth_is_read_in_every_slot(combinations):
     world = ToyBox(Config(split="validation", combinations=combinations))
-    scenes = [world.scene(seed, num_subjects=1) for seed in range(400, 412)]
+    scenes = [world.scene(seed, num_subjects=1) for seed in range(400, 405)]
     clips = world.render(scenes)
     for scene, video, audio in zip(scenes, clips.video, clips.audio, strict=True):
         right = slots(read_clip(video, clips.frame_rate, audio, clips.sample_rate), scene)
@@ -20,7 +20,7 @@ def test_truth_is_read_in_every_slot(combinations):
 
 @pytest.mark.parametrize("name", INVALID)
 def test_what_is_no_clip_of_ours_is_invalid(name):
-    for seed in range(3):
+    for seed in range(2):
         found = INVALID[name](WORLD, seed).read(WORLD)
         assert not found.valid and found.reason, seed
 
@@ -33,7 +33,7 @@ def test_a_change_changes_the_verdict(name):
 
 
 def test_noise_as_a_tokenizer_leaves_it_changes_no_slot():
-    scenes = [WORLD.scene(seed, num_subjects=1, colour="red", size="big") for seed in range(4)]
+    scenes = [WORLD.scene(seed, num_subjects=1, colour="red", size="big") for seed in range(2)]
     clips = WORLD.render(scenes, audio=False)
     noise = 0.1 * torch.randn(clips.video.shape, generator=torch.Generator().manual_seed(0))
     for scene, video in zip(scenes, (clips.video + noise).clamp(-1, 1), strict=True):
