@@ -88,7 +88,7 @@ def see(video: Tensor, frame_rate: float) -> Sight:
     if scenery.behind is None:
         return Sight(scenery, (), "the scenery is none of the toy box's")
     found = find_subjects(pixels, scenery.behind)
-    shapes = [read_shape(one.cover, ~one.touched) for one in found.subjects]
+    shapes = [read_shape(one.cover, ~(one.hidden | one.cut)) for one in found.subjects]
     problem = _problem(found, shapes)
     depth = _DEPTH_OF_ONE if len(shapes) < 2 else _DEPTH_OF_SEVERAL
     subjects = [
@@ -126,7 +126,7 @@ def _problem(found: Findings, shapes: list[ShapeReading]) -> str | None:
         if there < (_LEAST_SEEN if len(shapes) == 1 else _LEAST_SEEN_OF_SEVERAL):
             return f"something {one.colour} is there in {100 * there:.0f}% of the frames only"
         least = least_overlap - (_WHITE_OVERLAP if one.colour == "white" else 0.0)
-        is_hidden = len(shapes) > 1 and (~one.touched).float().mean() < _LEAST_CLEAR
+        is_hidden = len(shapes) > 1 and (~one.hidden).float().mean() < _LEAST_CLEAR
         if shape.shape is None or shape.overlap < (_LEAST_NOISY_OVERLAP if is_hidden else least):
             return f"something {one.colour} has none of the toy box's shapes"
         same = sum(colour == one.colour for colour in one.frame_colours) / len(one.frame_colours)
@@ -147,7 +147,7 @@ def _seen(
     path, scale = at_rest((shape.centres - middle) / short_side, scenery.lens, depth, horizon(rows, columns))
     radii = shape.radii / short_side / scale
     # A subject that is partly hidden seems smaller and elsewhere.
-    clear = ~(one.touched | radii.isnan())
+    clear = ~(one.hidden | radii.isnan())
     reliable = clear if clear.sum() >= 0.6 * num_frames else ~radii.isnan()
     hidden = ~reliable
     motion = name_motion(path.masked_fill(hidden[:, None], math.nan), radii.masked_fill(hidden, math.nan))

@@ -58,8 +58,10 @@ class Found(NamedTuple):
     cover: Tensor
     """How much of each pixel it covers, (T, H, W)."""
     frame_colours: tuple[str | None, ...]
-    touched: Tensor
-    """bool (T,): whether it touches another subject or a side of the picture in a frame."""
+    hidden: Tensor
+    """bool (T,): whether it touches another subject, which may hide some of it."""
+    cut: Tensor
+    """bool (T,): whether it touches a side of the picture."""
 
 
 class Findings(NamedTuple):
@@ -111,7 +113,7 @@ def find_subjects(pixels: Tensor, behind: Tensor) -> Findings:
         mask = largest(labels == index)
         others = F.max_pool2d(((labels >= 0) & (labels != index))[:, None].float(), 3, 1, 1)[:, 0] > 0
         edges = mask[:, 0].any(1) | mask[:, -1].any(1) | mask[:, :, 0].any(1) | mask[:, :, -1].any(1)
-        cover = _cover(mask, contrast, noise, _WHITE_GAIN if k == _WHITE else 1.0)
+        cover = _cover(mask, contrast, noise, is_white=k == _WHITE)
         present = mask.flatten(1).sum(dim=1) >= 0.5 * least
         cover = cover * present[:, None, None]
         subjects.append(
@@ -119,7 +121,8 @@ def find_subjects(pixels: Tensor, behind: Tensor) -> Findings:
                 colour=COLOURS[k],
                 cover=cover,
                 frame_colours=_frame_colours(pixels, mask, chroma, hue, likeness, present, k),
-                touched=(mask & others).flatten(1).any(dim=1) | edges,
+                hidden=(mask & others).flatten(1).any(dim=1),
+                cut=edges,
             )
         )
     strange = _solid(stands_out & (labels < 0)).flatten(1).float().mean(dim=1)
@@ -192,17 +195,21 @@ def _spread(labels: Tensor, where: Tensor, num_labels: int) -> Tensor:
     return labels
 
 
-def _cover(mask: Tensor, contrast: Tensor, noise: float, gain: float) -> Tensor:
+def _cover(mask: Tensor, contrast: Tensor, noise: float, is_white: bool) -> Tensor:
     """How much of each pixel of a mask is covered: pixels at its edge show some of what is behind, (T, H, W)."""
     # Where a subject happens to look like what is behind it, it has holes.
     mask = -F.max_pool2d(-F.max_pool2d(mask[:, None].float(), 3, 1, 1), 3, 1, 1)[:, 0] > 0
     strength = torch.where(mask, contrast, 0.0)[:, None]
     # A codec smears a subject over its surroundings, faintly; low contrast inside it belongs to it all the same.
-    strong = mask & (strength > min(_LEAST_STRENGTH, 30 * noise) * F.max_pool2d(strength, 5, 1, 2))[:, 0]
+    least = min(_LEAST_STRENGTH, 30 * noise)
+    strong = mask & (strength > least * F.max_pool2d(strength, 5, 1, 2))[:, 0]
+    if not is_white and mask.any():
+        strong &= contrast > least * contrast[mask].median()
     mask = strong | mask & _between(strong, 1) & _between(strong, 2)
     strength = strength * mask[:, None]
     inside = -F.max_pool2d(-mask[:, None].float(), 3, 1, 1)[:, 0] > 0
     most = F.max_pool2d(strength, 3, 1, 1).clamp_min(1e-3)
+    gain = _WHITE_GAIN if is_white else 1.0
     return torch.where(inside, 1.0, (gain * strength / most)[:, 0].clamp_max(1))
 
 
