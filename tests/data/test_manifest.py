@@ -62,7 +62,7 @@ def test_a_text_beside_a_clip_is_its_caption(folder):
 
 
 def test_a_folder_without_clips_is_refused_with_what_is_looked_for(tmp_path):
-    write(tmp_path / "a.txt", "alone")
+    write(tmp_path / "a.md", "alone")
     error = refused(tmp_path)
     assert error.code == "data_empty" and "1 other files" in str(error) and ".mp4" in str(error)
 

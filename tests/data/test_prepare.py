@@ -33,7 +33,7 @@ def test_what_comes_in_is_kept_or_rejected(dataset):
     assert counts["sources"] == {"found": 9, "kept": 5, "rejected": 4}
     assert counts["clips"] == {"found": len(kept) + len(rejected), "kept": len(kept), "rejected": len(rejected)}
     everything = {row["source"] for row in kept} | {row["source"] for row in rejected}
-    assert len(everything) == 9 and counts["other_files"] == 2
+    assert len(everything) == 9 and counts["other_files"] == 1
 
 
 def test_bad_clips_are_rejected_for_what_is_wrong_with_them(dataset):

@@ -76,7 +76,7 @@ class Listing:
     def __init__(self, footage: str | Path, captions: str | Path | None = None, *, allow_outside: bool = False):
         self.footage, self.allow_outside = Path(footage), allow_outside
         self.num_others = 0
-        """Files of the folder that are no clips."""
+        """Files of the folder that are neither clips nor texts."""
         self._folder = tempfile.TemporaryDirectory(prefix="videopoet-")
         self._database = sqlite3.connect(Path(self._folder.name) / "listing.sqlite", isolation_level=None)
         self._database.execute("PRAGMA synchronous = OFF")
@@ -121,7 +121,7 @@ class Listing:
                 if name.startswith(".") or not path.is_file():
                     continue
                 if not _is_clip(path):
-                    self.num_others += 1
+                    self.num_others += path.suffix.lower() != ".txt"
                     continue
                 if path.is_symlink() and self._is_outside(path):
                     problems.add("data_outside", f"'{self._id(path)}' is a link to a file outside the folder")

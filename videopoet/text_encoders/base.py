@@ -26,21 +26,28 @@ class TextEncoder(ABC):
         """
 
     def encode_caption(self, caption: str) -> list[int]:
-        """The ids of what somebody said of a clip: its beginning if it is too long, and none if it is empty.
+        """The ids of what somebody said of a clip: of its beginning if it is too long, and none if it is empty.
 
         Raises:
             TaskError: It holds one of the special tokens.
         """
+        beginning = self.beginning(caption)
+        return self.encode(beginning) if beginning else []
+
+    def beginning(self, caption: str) -> str:
+        """As many words of a caption as can be encoded."""
         words = caption.split()
         while words:
             try:
-                return self.encode(" ".join(words))
+                self.encode(" ".join(words))
             except TaskError as error:
                 if error.code != "prompt_too_long":
                     raise
                 # Most words are one id or more: what is surely too much goes at once, then word by word.
                 words = words[: min(len(words) - 1, self.longest)]
-        return []
+            else:
+                break
+        return " ".join(words)
 
     @abstractmethod
     def decode(self, ids: list[int]) -> str:

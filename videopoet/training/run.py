@@ -346,7 +346,7 @@ def _sample_prompts(config: RunConfig, validation: World, text_encoder: TextEnco
     if config.data == "toybox":
         return prompts
     captions = dict.fromkeys(validation.scene(seed).caption for seed in range(config.validation_clips))
-    texts = [text_encoder.decode(text_encoder.encode_caption(caption)) for caption in captions if caption]
+    texts = [beginning for caption in captions if (beginning := text_encoder.beginning(caption))]
     return tuple(texts[: len(prompts)]) or prompts
 
 

@@ -1,0 +1,48 @@
+"""`videopoet prepare` on the command line."""
+
+import json
+
+import pytest
+
+from videopoet.cli import run
+from videopoet.cli.prepare import lines, parse_size
+from videopoet.errors import ConfigError
+
+
+@pytest.mark.parametrize(("text", "size"), [("64x48", (48, 64)), ("128X128", (128, 128)), (" 96*64 ", (64, 96))])
+def test_a_size_is_width_by_height(text, size):
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["64", "64x", "ax64", "-64x64", "1e3x64"])
+def test_what_is_no_size_is_refused(text):
+    with pytest.raises(ConfigError, match="64x64"):
+        parse_size(text)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["--size", "60x60"], 2, "multiples of 8"),
+        (["--seconds", "2.1"], 2, "16.8 frames"),
+        (["--keep", "blurred"], 2, "static"),
+        ([], 3, "holds no clip"),
+    ],
+)
+def test_a_mistake_is_one_line_and_leaves_no_dataset(tmp_path, capsys, arguments, code, says):
+    (tmp_path / "footage").mkdir()
+    output = tmp_path / "data"
+    assert run(["prepare", str(tmp_path / "footage"), "-o", str(output), *arguments]) == code
+    error = capsys.readouterr().err
+    assert says in error and error.count("\n") == 1 and not output.exists()
+
+
+def test_a_dataset_is_made_and_its_counts_are_printed(tmp_path, capsys):
+    assert run(["toybox", "--count", "3", "-o", str(tmp_path / "footage")]) == 0
+    command = ["prepare", str(tmp_path / "footage"), "-o", str(tmp_path / "data"), "--size", "32x32"]
+    assert run([*command, "--json"]) == 0
+    counts = json.loads(capsys.readouterr().out)
+    assert counts["sources"]["found"] == 3 == counts["captioned"] + counts["sources"]["rejected"]
+    assert run(command) == 0
+    printed = capsys.readouterr().out
+    assert printed.splitlines()[:-1] == lines(counts) and "3 = " in printed

@@ -1,0 +1,99 @@
+import json
+
+import pytest
+import torch
+
+from videopoet import VideoPoet, presets
+from videopoet.cli import run as command
+from videopoet.config import override
+from videopoet.data.clips import Config
+from videopoet.data.prepare import prepare
+from videopoet.data.upscaling import PairsConfig
+from videopoet.errors import DataError
+from videopoet.media.types import Audio, Video
+from videopoet.training.footage import clips_for, fitted, is_raw
+
+SHORT = [
+    f"{stage}.training.{name}={value}"
+    for stage in ("video_tokenizer", "audio_tokenizer", "language_model", "super_resolution")
+    for name, value in (("num_steps", 2), ("validate_every", 2), ("checkpoint_every", 2), ("log_every", 1))
+] + ["validation_clips=2", "language_model.mixture.pool_clips=8", "super_resolution.pairs.pool_clips=8"]
+
+
+@pytest.fixture(scope="module")
+def footage(tmp_path_factory):
+    """Four clips of drifting colours, with tones and captions."""
+    folder = tmp_path_factory.mktemp("footage")
+    generator = torch.Generator().manual_seed(0)
+    for number in range(4):
+        ground = torch.nn.functional.interpolate(torch.rand(1, 3, 6, 12, generator=generator), (48, 96), mode="bicubic")
+        frames = torch.stack([ground[0, :, :, 2 * k : 2 * k + 48] for k in range(20)], dim=1) * 2 - 1
+        tone = torch.sin(torch.arange(40_000) * 0.05 * (number + 1))[None] * 0.5
+        Video.from_pixels(frames, 8.0, Audio(tone, 16_000)).save(folder / f"{number}.mp4")
+        (folder / f"{number}.txt").write_text(f"colours number {number} drift by")
+    return folder
+
+
+def test_one_command_makes_a_model_of_raw_footage(footage, tmp_path, capsys):
+    settings = [word for setting in SHORT for word in ("--set", setting)]
+    train = ["train", "--data", str(footage), "-o", str(tmp_path), "--preset", "tiny", *settings]
+    assert command([*train, "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert "4 = 4 kept + 0 rejected" in err
+    poet = VideoPoet.from_pretrained(json.loads(out)["poet"])
+    made = poet.generate("text_to_video", prompt="colours drift", seed=0, progress=False)
+    assert made.media.frames.shape == (3, 9, 32, 32) and not made.warnings
+    assert poet.generate("text_to_video", prompt="a red ball", seed=0, progress=False).warnings
+    assert (
+        command(["train", "--data", str(footage), "-o", str(tmp_path), "--preset", "tiny", *settings, "--resume"]) == 0
+    )
+
+
+@pytest.fixture(scope="module")
+def dataset(footage, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("prepared")
+    prepare(footage, folder, Config(height=64, width=64, num_frames=9))
+    return folder
+
+
+def tiny(data, *settings):
+    return override(presets.tiny(), [f"data={data}", *settings])
+
+
+def test_a_config_that_fits_stays_as_it_is(dataset):
+    assert fitted(tiny(dataset)) == (tiny(dataset), [])
+    assert fitted(presets.tiny()) == (presets.tiny(), [])
+
+
+def test_what_clips_are_too_small_for_is_left_out_and_said(dataset):
+    config = tiny(dataset, "language_model.mixture.sizes=[[64, 32], [96, 32]]")
+    pairs = PairsConfig(scales=(1, 2))
+    run = presets.small().super_resolution.model_copy(update={"pairs": pairs})
+    config, notes = fitted(config.model_copy(update={"super_resolution": run, "data": str(dataset)}))
+    assert config.language_model.mixture.sizes == ((64, 32),)
+    assert config.super_resolution.pairs.scales == (1,)
+    assert len(notes) == 2 and "32x96" in notes[0] and "scales 2" in notes[1]
+
+
+def test_clips_that_do_not_fit_at_all_are_refused(dataset):
+    with pytest.raises(DataError, match="--size 96x96"):
+        fitted(tiny(dataset, "world.height=96", "world.width=96"))
+
+
+def test_footage_is_prepared_large_enough_for_super_resolution():
+    assert (clips_for(presets.tiny()).height, clips_for(presets.small()).height) == (64, 128)
+
+
+def test_raw_footage_is_told_from_prepared(footage, dataset):
+    assert is_raw(str(footage)) and not is_raw(str(dataset)) and not is_raw("toybox")
+
+
+def test_silent_footage_without_words_says_what_it_cannot_teach(tmp_path, footage):
+    from videopoet.media.files import read_video
+
+    for number in range(2):
+        clip = read_video(footage / f"{number}.mp4")
+        Video(clip.frames, clip.frame_rate).save(tmp_path / "footage" / f"{number}.mp4")
+    prepare(tmp_path / "footage", tmp_path / "data", Config(height=32, width=32, num_frames=9))
+    _, notes = fitted(tiny(tmp_path / "data"))
+    assert any("sound: video_to_audio" in note for note in notes) and any("video_captioning" in note for note in notes)
