@@ -83,8 +83,9 @@ def model(poet, tmp_path_factory):
 @pytest.mark.timeout(900)  # it starts seven processes that each import torch
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes as Linux lists them")
 def test_killed_workers_and_servers_lose_nothing_and_change_nothing(model, tmp_path):
-    served = Served(model, tmp_path / "server").ready()
+    served = Served(model, tmp_path / "server")
     try:
+        served.ready()
         unbroken = served.file(served.ask(seconds=4, seed=1))
         job = served.ask(seconds=4, seed=1)
         served.running(job)
@@ -101,8 +102,9 @@ def test_killed_workers_and_servers_lose_nothing_and_change_nothing(model, tmp_p
         kept = served.ask(seed=4)
         served.running(running)
         served.kill()
-        again = Served(model, tmp_path / "server").ready()
+        again = Served(model, tmp_path / "server")
         try:
+            again.ready()
             order = again.client.get("/v1/videos", params={"order": "asc", "limit": 100}).json()["data"]
             assert [job["id"] for job in order[2:]] == [job["id"] for job in (long, *waiting, running, kept)]
             assert {job["status"] for job in order[3:5]} == {"completed"}
