@@ -3,7 +3,7 @@ import torch
 
 from videopoet.errors import TaskError
 from videopoet.generation import filling
-from videopoet.generation.decoders.autoregressive import Autoregressive
+from videopoet.generation.decoders.speculative import Speculative
 from videopoet.generation.request import Request
 from videopoet.media.types import Video
 from videopoet.sequence.tasks import TASKS
@@ -21,13 +21,13 @@ def content(media):
 @pytest.fixture
 def batches(monkeypatch):
     """Sizes of the decoder's batches."""
-    sizes, plain = [], Autoregressive.decode
+    sizes, plain = [], Speculative.decode
 
     def decode(self, model, vocabulary, rows, *others):
         sizes.append(len(rows))
         return plain(self, model, vocabulary, rows, *others)
 
-    monkeypatch.setattr(Autoregressive, "decode", decode)
+    monkeypatch.setattr(Speculative, "decode", decode)
     return sizes
 
 

@@ -181,7 +181,7 @@ class Cutter:
             yield Reject(error.code, str(error), self.seconds)
         finally:
             for reel in self._reels:
-                reel.close()
+                reel.close()  # pyright: ignore[reportOptionalMemberAccess]
 
     def _cut(self) -> Iterator[Clip | Reject]:
         rate, shot = self.config.frame_rate, None

@@ -141,7 +141,7 @@ class Reel:
 
     def close(self) -> None:
         """End the decoder."""
-        self._messages.close()
+        self._messages.close()  # pyright: ignore[reportAttributeAccessIssue]
 
     def _begin(self, facts: dict) -> None:
         if "height" in facts:

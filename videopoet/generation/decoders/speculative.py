@@ -62,7 +62,8 @@ class Speculative(Decoder):
         tokens, others = batch.tokens[:num_rows].clone(), batch.tokens[num_rows:]
         mask, positions = batch.attention_mask(), batch.positions
         placed = model.embedding.of_places(batch.modality, batch.places)  # (B, L, D)
-        cache = Cache(layers=[_Layer(length) for _ in range(model.num_layers)])
+        layers = [_Layer(length) for _ in range(model.num_layers)]
+        cache = Cache(layers=[*layers])
         first = torch.zeros(num_rows, dtype=torch.long, device=device)  # of each row, the first index not yet settled
         fed = torch.zeros(num_rows, dtype=torch.long, device=device)  # the first position whose token may have changed
         offsets = torch.arange(size, device=device)
@@ -80,7 +81,7 @@ class Speculative(Decoder):
             embeddings = embeddings + placed.gather(1, both[..., None].expand(-1, -1, placed.shape[2]))
             reach = int(both.max()) + 1
             seen = mask[:, 0].gather(1, both[..., None].expand(-1, -1, length))[:, None, :, :reach]  # (B, 1, F, K)
-            for layer in cache.layers:
+            for layer in layers:
                 layer.step, layer.reach = both, reach
             hidden = model(embeddings, seen, positions.gather(1, both), cache)  # (B, F, D)
             asked = (places - 1 - fed[:, None]).clamp_min(0).repeat(num_copies, 1)  # of a complete row, any
