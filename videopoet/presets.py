@@ -137,7 +137,7 @@ def small() -> RunConfig:
                 pool_clips=3072,
                 pool_batches=384,
             ),
-            training=_training(1400, name="muon", learning_rate=2e-3, weight_decay=0.01, ema_decay=0.996),
+            training=_training(3300, name="muon", learning_rate=2e-3, weight_decay=0.01, ema_decay=0.996),
         ),
         super_resolution=SuperResolutionRun(
             model=super_resolution.Shape(
