@@ -14,6 +14,7 @@ from videopoet.data.prepare import Split, parts, prepare
 from videopoet.data.shards import Shards, read_lines
 from videopoet.errors import ConfigError, DataError
 from videopoet.media import files
+from videopoet.media.types import Audio, Video
 
 SMALL = Config(height=32, width=32, num_frames=9, frame_rate=8.0)
 
@@ -201,7 +202,6 @@ def test_a_duplicate_is_found_though_it_was_scaled_and_encoded_again(tmp_path, m
 
 
 def test_a_file_that_breaks_off_gives_its_beginning(tmp_path, make):
-    from videopoet.media.types import Video
 
     folder = tmp_path / "footage"
     noise = torch.randint(0, 255, (3, 80, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -357,3 +357,19 @@ def test_a_listing_is_closed_when_preparing_fails(tmp_path, two, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         prepare(two, tmp_path / "data", SMALL)
     assert closed and not (tmp_path / "data" / "dataset.json").exists()
+
+
+def test_sound_of_another_rate_keeps_its_pitch_and_its_time(tmp_path, make):
+    folder = tmp_path / "footage"
+    clip = make.moving(2.4)
+    times = torch.arange(round(2.4 * 44_100)) / 44_100
+    tone = torch.where(times > 1.5, torch.sin(2 * torch.pi * 1000 * times), torch.zeros_like(times)) * 0.5
+    Video(clip.frames, clip.frame_rate, Audio(tone[None].repeat(2, 1), 44_100)).save(folder / "a.mp4")
+    make.moving(1.3, tint=0.4).save(folder / "b.mp4")
+    prepare(folder, tmp_path / "data", SMALL)
+    row = next(row for row in rows(tmp_path / "data") if row["id"] == "a.mp4#1.125")
+    sound = Shards(tmp_path / "data").row(row["shard"], "audio", row["row"])[0].float() / 32767
+    expected = torch.sin(2 * torch.pi * 1000 * (torch.arange(len(sound)) / 16_000 + 1.125)) * 0.5
+    starts = round(0.375 * 16_000)
+    assert sound[: starts - 800].abs().max() < 0.02
+    assert (sound - expected)[starts + 800 : 18_000].abs().max() < 0.05

@@ -44,7 +44,7 @@ class Captioner:
                 "that turns pictures into text, with safetensors, is needed; check the name, or leave --captioner out",
                 code="captioner_invalid",
             ) from error
-        return cls(model.eval().to(runtime.best_device()), processor)  # pyright: ignore[reportArgumentType]
+        return cls(model.eval().to(device=runtime.best_device()), processor)  # pyright: ignore[reportArgumentType]
 
     @torch.no_grad()
     def describe(self, picture: Tensor) -> str | None:

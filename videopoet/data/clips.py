@@ -165,11 +165,13 @@ class Cutter:
         asks_captioner = config.captioner is not None and source.caption is None
         self.scale = -(-CAPTIONED_SIDE // min(config.height, config.width)) if asks_captioner else 1
         sizes = tuple((height * self.scale, width * self.scale) for height, width in config.buckets)
-        self.reel = Reel(source.video, config.frame_rate, sizes)
-        self.sound_reel = Reel(source.audio, config.frame_rate, (), what="audio") if source.audio else None
+        self.reel = Reel(source.video, config.frame_rate, config.sample_rate, sizes)
+        self.sound_reel = None
+        if source.audio is not None:
+            self.sound_reel = Reel(source.audio, config.frame_rate, config.sample_rate, what="audio")
         self.seconds = 0.0
         """Of the source, as far as it was read."""
-        self._reels = [self.reel] + [self.sound_reel] * (self.sound_reel is not None)
+        self._reels = [reel for reel in (self.reel, self.sound_reel) if reel is not None]
         self._waiting: deque[Clip] = deque()
 
     def __iter__(self) -> Iterator[Clip | Reject]:
@@ -221,7 +223,7 @@ class Cutter:
         if path is None:
             return None
         size = self.reel.height // self.scale, self.reel.width // self.scale
-        reel = Reel(path, self.config.frame_rate, (size,))
+        reel = Reel(path, self.config.frame_rate, self.config.sample_rate, (size,))
         self._reels.append(reel)
         return iter(reel)
 
@@ -290,7 +292,7 @@ class Cutter:
                 return
             self._waiting.popleft()
             if self._sound.exists:
-                samples = self._sound.take(clip.start, seconds, self.config.sample_rate)
+                samples = self._sound.take(clip.start, self.config.num_samples)
                 heard = "sound" if samples.square().mean().sqrt() > SILENT_LEVEL else "silence"
                 audio = (samples * 32767).round().to(torch.int16)[None]
                 clip = replace(clip, audio=audio, heard=heard)

@@ -7,22 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from videopoet.errors import MediaError
 from videopoet.media.protocol import BEGIN, END, FRAME, SOUND, Limits
-from videopoet.media.resample import resample_audio
 from videopoet.media.sandbox import stream
 from videopoet.media.selection import num_ticks
-from videopoet.media.types import Audio
 
 LONG = Limits(frames=3_000_000, seconds=12 * 3600.0, output_bytes=1 << 40, deadline_seconds=300.0)
 """Footage may be hours long: it is never in memory as a whole. The decoder may take twenty minutes of a processor."""
 GAP = 0.1
 """Seconds of sound that must be missing from a file before silence is put in their place."""
-MARGIN = 0.02
-"""Seconds around a piece of sound that are resampled with it, so that its ends sound as its middle."""
 
 
 class Sound:
@@ -46,7 +41,7 @@ class Sound:
         """Whether all sound until then has come."""
         if self.ended or not self.expected:
             return True
-        return self._end is not None and self._end >= (seconds + MARGIN) * self.rate
+        return self._end is not None and self._end >= seconds * self.rate
 
     def add(self, time: float, data: memoryview) -> None:
         """Append a piece that begins at `time`, in the file's own time."""
@@ -58,27 +53,26 @@ class Sound:
         self._blocks.append((start, samples))
         self._end = start + len(samples)
 
-    def take(self, start: float, seconds: float, sample_rate: int) -> Tensor:
-        """Samples of that stretch, (S,) in [-1, 1]; where there is none, silence.
+    def take(self, start: float, num_samples: int) -> Tensor:
+        """So many samples from a time on, (S,) in [-1, 1]; where there are none, silence.
 
         Raises:
             MediaError: A sample is not finite.
         """
-        first, last = (round(time * self.rate) for time in (start - MARGIN, start + seconds + MARGIN))
-        piece = torch.zeros(last - first)
+        first = round(start * self.rate)
+        last = first + num_samples
+        piece = torch.zeros(num_samples)
         for begin, samples in self._blocks:
             low, high = max(first, begin), min(last, begin + len(samples))
             if low < high:
                 piece[low - first : high - first] = samples[low - begin : high - begin]
         if not piece.isfinite().all():
             raise MediaError("its sound holds samples that are not finite", code="audio_not_finite")
-        resampled = resample_audio(Audio(piece.clamp(-1, 1)[None], self.rate), sample_rate).samples[0]
-        count, skipped = round(seconds * sample_rate), round(MARGIN * sample_rate)
-        return F.pad(resampled[skipped : skipped + count], (0, max(0, count + skipped - len(resampled))))
+        return piece.clamp(-1, 1)
 
     def forget(self, before: float) -> None:
         """Let go of the pieces that end before a time."""
-        while self._blocks and self._blocks[0][0] + len(self._blocks[0][1]) < (before - MARGIN) * self.rate:
+        while self._blocks and self._blocks[0][0] + len(self._blocks[0][1]) < before * self.rate:
             self._blocks.popleft()
 
 
@@ -88,11 +82,19 @@ class Reel:
     Args:
         path: The file.
         frame_rate: Frames per second.
+        sample_rate: Samples of sound per second.
         sizes: Heights and widths of which the one nearest in shape is taken; the picture fills it, its middle kept.
         what: `video`, or `audio` for a file that is read for its sound alone.
     """
 
-    def __init__(self, path: str | Path, frame_rate: float, sizes: tuple[tuple[int, int], ...], what: str = "video"):
+    def __init__(
+        self,
+        path: str | Path,
+        frame_rate: float,
+        sample_rate: int,
+        sizes: tuple[tuple[int, int], ...] = (),
+        what: str = "video",
+    ):
         self.frame_rate = frame_rate
         self.sound = Sound()
         self.height = self.width = 0
@@ -100,7 +102,7 @@ class Reel:
         """Length; known at the end."""
         settings = {} if what == "audio" else {"frame_rate": frame_rate, "sizes": sizes}
         self._what, self._channels = what, 0
-        self._messages = stream(path, what=what, limits=LONG, **settings)
+        self._messages = stream(path, what=what, limits=LONG, sample_rate=sample_rate, **settings)
         self._early: list[tuple[float, memoryview]] = []
 
     def __iter__(self) -> Iterator[Tensor]:

@@ -409,7 +409,8 @@ class AudioTrack:
     def _send_frame(self, frame: av.AudioFrame) -> bool:
         time = frame.time if frame.time is not None else (self.start or 0.0)
         if self.start is None:
-            self.start, self.rate, self.channels = time, frame.sample_rate, min(2, frame.layout.nb_channels)
+            self.start, self.channels = time, min(2, frame.layout.nb_channels)
+            self.rate = self.request.sample_rate or frame.sample_rate
             self.channel.begin(sample_rate=self.rate, channels=self.channels)
             if self.request.what == "audio" and self.request.max_seconds:
                 self.end = time + self.request.max_seconds

@@ -59,6 +59,8 @@ class Request:
     """Heights and widths of which the one nearest in shape is taken, instead of `height` and `width`."""
     fit: Literal["crop", "pad"] = "crop"
     frame_rate: float | None = None
+    sample_rate: int | None = None
+    """Hz that FFmpeg resamples sound to, good enough to learn from; None leaves it to `resample`."""
     max_frames: int | None = None
     max_seconds: float | None = None
 

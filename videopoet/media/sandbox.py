@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -128,7 +128,7 @@ def _run(path: Path, file: BinaryIO, request: Request) -> Decoded:
     raise _failure(path, child, deadline, timed_out=time.monotonic() - start >= deadline)
 
 
-def stream(path: str | Path, **wanted: Any) -> Iterator[tuple[bytes, Any]]:
+def stream(path: str | Path, **wanted: Any) -> Generator[tuple[bytes, Any], None, None]:
     """Let a child decode what is wanted, and hand over what it sends as it comes: little is in memory at a time.
 
     The deadline is how long it may take between two messages. Whoever stops reading ends the child.
