@@ -35,7 +35,7 @@ class Captioner:
         from transformers import AutoModelForImageTextToText, AutoProcessor
 
         try:
-            model = AutoModelForImageTextToText.from_pretrained(name, use_safetensors=True)
+            model: Any = AutoModelForImageTextToText.from_pretrained(name, use_safetensors=True)
             processor = AutoProcessor.from_pretrained(name)
         except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
             shown = Path(name).name if Path(name).exists() else name[:80]
