@@ -121,17 +121,19 @@ more.addEventListener("click", () => loadMore().catch((error) => note(error.mess
 async function watchState() {
   for (;;) {
     const { ready, reason } = await api.readiness();
-    const was = state.dataset.state;
+    if (ready && state.dataset.state !== "ready") await begin();
     state.dataset.state = ready ? "ready" : "waiting";
     state.textContent = ready ? "ready" : reason;
-    if (ready && was !== "ready") await begin();
     await new Promise((resolve) => setTimeout(resolve, ready ? 10000 : 1000));
   }
 }
 
 async function begin() {
   try {
-    tasks = await api.tasks();
+    const found = await api.tasks();
+    // Drawing the form again would take the cursor from someone who is typing.
+    if (JSON.stringify(found) === JSON.stringify(tasks)) return;
+    tasks = found;
     choose(tasks.find((task) => task.name === current?.name) ?? tasks.find((task) => task.available) ?? tasks[0]);
   } catch (error) {
     note(error.message);
