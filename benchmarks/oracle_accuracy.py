@@ -1,8 +1,9 @@
 """The oracle's own gates: how often it reads truth right, refuses what is no clip of ours, and hears of a change.
 
 One JSON line a gate. Truth: every slot of held-out clips, per slot and all together, of seen and of held-out
-combinations; the same through H.264. Invalid: clips that must be refused. Changed: pairs that must be told apart.
-Second reader: how often it agrees, on single subjects before a camera at rest.
+combinations; the same through H.264. Invalid: clips that must be refused. Changed: pairs of clips that must both be
+read, and differ in what was changed alone. Second reader: how often it agrees, on single subjects before a camera at
+rest.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from report import report
 from torch import Tensor
 
 from videopoet.data.toybox import Config, Scene, ToyBox
-from videopoet.evaluation.gates import CHANGED, INVALID, slots, verdict
+from videopoet.evaluation.gates import CHANGED, INVALID, is_told_apart, slots
 from videopoet.evaluation.reading import ClipReading, oracle_hash, read_clip
 from videopoet.evaluation.second_reader import read_again
 
@@ -126,7 +127,7 @@ def main() -> None:
         each = range(given.seed, given.seed + -(-given.count // len(CHANGED)))
         told = {
             name: [
-                verdict(one.read(world)) != verdict(other.read(world))
+                is_told_apart(name, one.read(world), other.read(world))
                 for one, other in (make(world, seed) for seed in each)
             ]
             for name, make in CHANGED.items()

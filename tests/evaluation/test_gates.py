@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from videopoet.data.toybox import Config, ToyBox
-from videopoet.evaluation.gates import CHANGED, INVALID, slots, verdict
+from videopoet.evaluation.gates import CHANGED, INVALID, is_told_apart, slots
 from videopoet.evaluation.reading import read_clip
 
 WORLD = ToyBox(Config(split="validation"))
@@ -26,10 +26,12 @@ def test_what_is_no_clip_of_ours_is_invalid(name):
 
 
 @pytest.mark.parametrize("name", CHANGED)
-def test_a_change_changes_the_verdict(name):
+def test_a_change_changes_what_was_changed_and_nothing_else(name):
     for seed in range(2):
         one, other = CHANGED[name](WORLD, seed)
-        assert verdict(one.read(WORLD)) != verdict(other.read(WORLD)), seed
+        first, second = one.read(WORLD), other.read(WORLD)
+        assert is_told_apart(name, first, second), seed
+        assert not is_told_apart(name, first, first), seed
 
 
 def test_noise_as_a_tokenizer_leaves_it_changes_no_slot():
@@ -39,3 +41,10 @@ def test_noise_as_a_tokenizer_leaves_it_changes_no_slot():
     for scene, video in zip(scenes, (clips.video + noise).clamp(-1, 1), strict=True):
         right = slots(read_clip(video, 8.0), scene)
         assert right["colour"] and right["shape"] and right["motion"] and right["scenery"] and right["camera"]
+
+
+def test_a_refused_clip_does_not_count_as_told_apart():
+    one, _ = CHANGED["mirrored"](WORLD, 0)
+    flipped = read_clip(one.video.flip(3), WORLD.config.frame_rate)
+    assert not flipped.valid, "a mirrored place is none of the toy box's"
+    assert not is_told_apart("mirrored", one.read(WORLD), flipped)

@@ -102,9 +102,15 @@ INVALID: dict[str, Callable[[ToyBox, int], Shown]] = {
 
 
 def mirrored(world: ToyBox, seed: int) -> tuple[Shown, Shown]:
-    """A subject that goes left or right, and its mirror image."""
-    video = _video(world, _one(world, seed, motion=_DIRECTED[seed % 2]))
-    return Shown(video), Shown(video.flip(3))
+    """A subject that goes left or right, and its mirror image before the same scenery.
+
+    The scenery stays: no place of the toy box is another's mirror image, and a mirrored one is refused as a whole.
+    """
+    scene = _one(world, seed, motion=_DIRECTED[seed % 2])
+    (subject,) = scene.subjects
+    other = "right" if subject.motion == "left" else "left"
+    image = replace(subject, x=-subject.x, facing=-subject.facing, motion=other)
+    return Shown(_video(world, scene)), Shown(_video(world, replace(scene, subjects=(image,))))
 
 
 def backwards(world: ToyBox, seed: int) -> tuple[Shown, Shown]:
@@ -149,12 +155,45 @@ CHANGED: dict[str, Callable[[ToyBox, int], tuple[Shown, Shown]]] = {
 """Pairs of which the oracle must say different things."""
 
 
-def verdict(reading: ClipReading) -> tuple[object, ...]:
-    """What a reading says, as far as a caption could, and whether each heard impact is seen within 50 ms."""
-    subjects = sorted((one.colour or "", one.shape or "", one.motion or "", one.size or "") for one in reading.subjects)
-    seen = [time for one in reading.subjects for time in one.impacts]
-    in_time = tuple(any(abs(heard.seconds - time) < 0.05 for time in seen) for heard in reading.impacts)
-    return reading.valid, tuple(subjects), reading.scenery, reading.camera, in_time
+# What each change must change of a verdict, and what may follow from it: a colour goes with a shape and a motion.
+_MUST_AND_MAY = {
+    "mirrored": ("motions", {"deeds"}),
+    "backwards": ("motions", {"deeds"}),
+    "recoloured": ("colours", {"pairs", "deeds"}),
+    "swapped": ("pairs", {"deeds"}),
+    "late": ("in_time", set[str]()),
+}
+
+
+def is_told_apart(name: str, one: ClipReading, other: ClipReading) -> bool:
+    """Whether two readings of a pair of CHANGED are valid and differ in what was changed and in nothing else.
+
+    A clip that is refused differs from any other, and says nothing about whether the change was seen.
+    """
+    first, second = verdict(one), verdict(other)
+    must, may = _MUST_AND_MAY[name]
+    changed = {part for part in first if first[part] != second[part]}
+    return one.valid and other.valid and must in changed and changed <= {must} | may
+
+
+def verdict(reading: ClipReading) -> dict[str, object]:
+    """What a reading says, part by part: all that a caption could, and whether each heard impact is seen in time.
+
+    `pairs` are colours with their shapes, `deeds` colours with their motions.
+    """
+    subjects = reading.subjects
+    seen = [time for one in subjects for time in one.impacts]
+    return {
+        "colours": sorted(str(one.colour) for one in subjects),
+        "shapes": sorted(str(one.shape) for one in subjects),
+        "motions": sorted(str(one.motion) for one in subjects),
+        "sizes": sorted(str(one.size) for one in subjects),
+        "pairs": sorted((str(one.colour), str(one.shape)) for one in subjects),
+        "deeds": sorted((str(one.colour), str(one.motion)) for one in subjects),
+        "scenery": reading.scenery,
+        "camera": reading.camera,
+        "in_time": [any(abs(heard.seconds - time) < 0.05 for time in seen) for heard in reading.impacts],
+    }
 
 
 def slots(reading: ClipReading, scene: Scene) -> dict[str, bool]:
