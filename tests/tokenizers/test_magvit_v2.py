@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from videopoet.errors import ConfigError, MediaError
+from videopoet.nn.causal_conv import CausalConv3d, PastFrames
 from videopoet.tokenizers.magvit_v2 import Config, MagvitV2
 
 PAPER_STRIDES = ((1, 2), (2, 2), (2, 2))
@@ -32,6 +33,11 @@ def clip():
     return torch.rand(2, 3, 9, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
 
 
+@pytest.fixture(scope="module")
+def long_clip():
+    return torch.rand(1, 3, 17, 16, 16, generator=torch.Generator().manual_seed(2)) * 2 - 1
+
+
 def test_a_later_frame_cannot_change_an_earlier_code(tokenizer, clip):
     edited = clip.clone()
     edited[:, :, 5:] = 0.0
@@ -56,6 +62,63 @@ def test_a_one_frame_clip_has_the_codes_of_frame_0(tokenizer, clip):
         video, image = tokenizer.decode(codes), tokenizer.decode(image_codes)
     assert torch.equal(codes[:, :1], image_codes)
     torch.testing.assert_close(video[:, :, :1], image, atol=1e-5, rtol=1e-5)
+
+
+# Clips that come in pieces
+
+
+@pytest.mark.parametrize("cuts", [(1,), (5, 13), (1, 5, 9, 13)])
+def test_a_clip_encoded_in_pieces_has_the_codes_of_the_whole(tokenizer, long_clip, cuts):
+    past = PastFrames()
+    with torch.no_grad():
+        whole = tokenizer.encode(long_clip)
+        pieces = [tokenizer.encode(piece, past) for piece in long_clip.tensor_split(cuts, dim=2)]
+    assert [piece.shape[1] for piece in pieces[1:]] == [
+        (b - a) // 4 for a, b in zip(cuts, (*cuts[1:], 17), strict=True)
+    ]
+    assert torch.equal(torch.cat(pieces, dim=1), whole)
+
+
+@pytest.mark.parametrize("cuts", [(1, 2, 3, 4), (2,), (1, 3)])
+def test_a_clip_decoded_in_pieces_has_the_frames_of_the_whole(tokenizer, long_clip, cuts):
+    past = PastFrames()
+    with torch.no_grad():
+        codes = tokenizer.encode(long_clip)
+        whole = tokenizer.decode(codes)
+        pieces = [tokenizer.decode(piece, past) for piece in codes.tensor_split(cuts, dim=1)]
+    torch.testing.assert_close(torch.cat(pieces, dim=2), whole, atol=1e-5, rtol=1e-5)
+
+
+def test_what_is_remembered_does_not_grow_with_the_clip(tokenizer):
+    past, sizes = PastFrames(), []
+    with torch.no_grad():
+        for _ in range(4):
+            tokenizer.decode(torch.zeros(1, 1, 2, 2, dtype=torch.int64), past)
+            sizes.append(sum(frames.untyped_storage().nbytes() for frames in past._of_layers.values()))
+    assert sizes[0] > 0 and len(set(sizes)) == 1
+
+
+def test_a_piece_is_unlike_the_same_frames_at_the_beginning_of_a_clip(tokenizer, long_clip):
+    past = PastFrames()
+    with torch.no_grad():
+        codes = tokenizer.encode(long_clip)
+        first, second = (tokenizer.decode(codes[:, :1], past) for _ in range(2))
+    assert (first.shape[2], second.shape[2]) == (1, 4)
+    assert not torch.equal(first[:, :, 0], second[:, :, -1])
+
+
+def test_a_piece_off_the_grid_or_of_another_size_is_refused(tokenizer, clip):
+    past = PastFrames()
+    with torch.no_grad():
+        tokenizer.encode(clip[:, :, :5], past)
+        with pytest.raises(MediaError, match="piece that goes on of 5 frames.*use 4$") as error:
+            tokenizer.encode(clip[:, :, :5], past)
+        assert error.value.code == "frames_not_on_grid"
+        with pytest.raises(MediaError, match="all pieces have one batch and size") as error:
+            tokenizer.encode(clip[:, :, :4, :16], past)
+        assert error.value.code == "size_invalid"
+        again = tokenizer.encode(clip[:, :, 5:], past)
+    assert torch.equal(again, tokenizer.encode(clip)[:, 2:])
 
 
 @pytest.mark.parametrize("shape", [(1, 16, 24), (5, 32, 16), (9, 24, 40)])
@@ -98,8 +161,6 @@ def test_it_overfits_one_clip():
 
 
 def test_an_image_kernel_is_inflated_into_the_last_time_slice():
-    from videopoet.nn.causal_conv import CausalConv3d
-
     conv = CausalConv3d(2, 4, bias=False)
     kernel = torch.randn(4, 2, 3, 3)
     conv.inflate_(kernel)

@@ -1,4 +1,8 @@
-"""3-D convolutions and norms that cannot see the future, and the resamplers built on them (MAGVIT-v2, section 2.2)."""
+"""3-D convolutions and norms that cannot see the future, and the resamplers built on them (MAGVIT-v2, section 2.2).
+
+What cannot see the future can work on a clip that comes in pieces: each convolution then begins with the last frames
+that it saw of the piece before (`PastFrames`), and the result is that of the whole clip, to rounding.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,39 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from videopoet.errors import MediaError
+
+
+class PastFrames:
+    """What the layers of one network remember of a clip that comes in pieces; a new one stands for its beginning.
+
+    Its size does not grow with the clip: each convolution keeps as many frames as its kernel reaches back.
+    """
+
+    def __init__(self):
+        self.begun = False
+        """Whether a piece has passed through the whole network, which says so itself."""
+        self._of_layers: dict[nn.Module, Tensor] = {}
+
+    def of(self, layer: nn.Module, piece: Tensor) -> Tensor:
+        """The frames, (B, C, k, H, W), that `layer` saw before `piece`.
+
+        Raises:
+            MediaError: They are of another size.
+        """
+        frames = self._of_layers[layer]
+        if frames.shape[3:] != piece.shape[3:] or frames.shape[:2] != piece.shape[:2]:
+            raise MediaError(
+                f"a piece of a clip has features of shape {tuple(piece.shape)} after one of {tuple(frames.shape)}; all "
+                "pieces have one batch and size; begin a new clip with new PastFrames",
+                code="size_invalid",
+            )
+        return frames
+
+    def keep(self, layer: nn.Module, frames: Tensor) -> None:
+        """Remember what `layer` will ask for at the next piece."""
+        self._of_layers[layer] = frames.detach().clone()  # a view would keep the whole piece alive
 
 
 class CausalConv3d(nn.Conv3d):
@@ -22,16 +59,23 @@ class CausalConv3d(nn.Conv3d):
         kernel = (kernel_size, kernel_size, kernel_size) if isinstance(kernel_size, int) else kernel_size
         space = (kernel[1] // 2, kernel[2] // 2)
         super().__init__(in_channels, out_channels, kernel, stride=stride, padding=(0, *space), bias=bias)
-        self.past = kernel[0] - 1
+        self.num_past = kernel[0] - 1
 
-    def forward(self, input: Tensor) -> Tensor:
-        if input.shape[2] == 1 and self.past:
+    def forward(self, input: Tensor, past: PastFrames | None = None) -> Tensor:
+        if not self.num_past:
+            return super().forward(input)
+        if past is not None and past.begun:
+            input = torch.cat([past.of(self, input), input], dim=2)
+            past.keep(self, input[:, :, -self.num_past :])
+            # Frame 0 stood alone: after it, a stride's first output is at the end of its group of frames.
+            return super().forward(input[:, :, self.stride[0] - 1 :])
+        if past is not None:
+            past.keep(self, F.pad(input, (0, 0, 0, 0, self.num_past, 0))[:, :, -self.num_past :])
+        if input.shape[2] == 1:
             # One frame after frames of zeros: only the last slice of the kernel meets data.
             weight = self.weight[:, :, -1:]
             return F.conv3d(input, weight, self.bias, self.stride, self.padding)
-        if self.past:
-            input = F.pad(input, (0, 0, 0, 0, self.past, 0))
-        return super().forward(input)
+        return super().forward(F.pad(input, (0, 0, 0, 0, self.num_past, 0)))
 
     @torch.no_grad()
     def inflate_(self, image_weight: Tensor) -> None:
@@ -62,10 +106,11 @@ class AdaptiveFrameNorm(nn.Module):
         nn.init.zeros_(self.scale_and_shift.weight)
         nn.init.zeros_(self.scale_and_shift.bias)  # pyright: ignore[reportArgumentType]
 
-    def forward(self, x: Tensor, latents: Tensor) -> Tensor:
+    def forward(self, x: Tensor, latents: Tensor, past: PastFrames | None = None) -> Tensor:
         scale, shift = self.scale_and_shift(latents).chunk(2, dim=1)  # (B, C, t, h, w)
         if scale.shape[2:] != x.shape[2:]:
-            scale, shift = _stretch(scale, x), _stretch(shift, x)
+            num_alone = 0 if past is not None and past.begun else 1
+            scale, shift = _stretch(scale, x, num_alone), _stretch(shift, x, num_alone)
         return self.norm(x) * (1 + scale) + shift
 
 
@@ -82,9 +127,9 @@ class ResidualBlock(nn.Module):
             nn.Identity() if in_channels == out_channels else CausalConv3d(in_channels, out_channels, 1, bias=False)
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.conv1(F.silu(self.norm1(x)))
-        y = self.conv2(F.silu(self.norm2(y)))
+    def forward(self, x: Tensor, past: PastFrames | None = None) -> Tensor:
+        y = self.conv1(F.silu(self.norm1(x)), past)
+        y = self.conv2(F.silu(self.norm2(y)), past)
         return self.shortcut(x) + y
 
 
@@ -103,17 +148,17 @@ class Upsample(nn.Module):
         self.strides = (time_stride, space_stride)
         self.conv = CausalConv3d(in_channels, out_channels * time_stride * space_stride**2)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, past: PastFrames | None = None) -> Tensor:
         time, space = self.strides
-        x = rearrange(self.conv(x), "b (c p q r) t h w -> b c (t p) (h q) (w r)", p=time, q=space, r=space)
-        return x[:, :, time - 1 :]
+        x = rearrange(self.conv(x, past), "b (c p q r) t h w -> b c (t p) (h q) (w r)", p=time, q=space, r=space)
+        return x if past is not None and past.begun else x[:, :, time - 1 :]
 
 
-def _stretch(x: Tensor, like: Tensor) -> Tensor:
-    """Repeat latents to the place of a finer grid; frame 0 once, every later latent frame equally often."""
+def _stretch(x: Tensor, like: Tensor, num_alone: int) -> Tensor:
+    """Repeat latents to the place of a finer grid; the first `num_alone` once, every later one equally often."""
     frames, height, width = like.shape[2:]
-    if x.shape[2] > 1 and x.shape[2] != frames:
-        repeats = (frames - 1) // (x.shape[2] - 1)
-        x = torch.cat([x[:, :, :1], x[:, :, 1:].repeat_interleave(repeats, dim=2)], dim=2)
+    if x.shape[2] != frames:
+        repeats = (frames - num_alone) // (x.shape[2] - num_alone)
+        x = torch.cat([x[:, :, :num_alone], x[:, :, num_alone:].repeat_interleave(repeats, dim=2)], dim=2)
     x = x.repeat_interleave(height // x.shape[3], dim=3)
     return x.repeat_interleave(width // x.shape[4], dim=4)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from videopoet.checkpoint import load_component, load_weights, save_component
 from videopoet.config import BaseConfig
 from videopoet.errors import MediaError
+from videopoet.nn.causal_conv import PastFrames
 
 
 class Tokenizer(nn.Module):
@@ -37,35 +38,53 @@ class Tokenizer(nn.Module):
 
 
 class VideoTokenizer(Tokenizer, ABC):
-    """Clips to visual codes. Causal: frame 0 stands alone, so an image is a one-frame clip."""
+    """Clips to visual codes. Causal: frame 0 stands alone, so an image is a one-frame clip.
+
+    A clip may come in pieces, as it is made or read: with the same `PastFrames` for each of them the result is that of
+    the whole clip, to rounding, in memory that does not grow with it. Encoding and decoding have one of their own.
+    """
 
     num_codes: int
     time_stride: int
     space_stride: int
 
     @abstractmethod
-    def encode(self, video: Tensor) -> Tensor:
+    def encode(self, video: Tensor, past: PastFrames | None = None) -> Tensor:
         """Turn pixels in [-1, 1], (B, 3, T, H, W), into int64 codes, (B, t, h, w).
 
+        Args:
+            video: A clip, or a piece of one.
+            past: What is known of the pieces before; T is then 1 + time_stride k at first, and later time_stride k.
+
         Raises:
-            MediaError: T - 1, H or W is not a multiple of its stride.
+            MediaError: T - 1, H or W is not a multiple of its stride, or the size is not that of the pieces before.
         """
 
     @abstractmethod
-    def decode(self, codes: Tensor) -> Tensor:
-        """Turn codes, (B, t, h, w), into pixels in [-1, 1], (B, 3, T, H, W) with T = 1 + (t - 1) * time_stride."""
+    def decode(self, codes: Tensor, past: PastFrames | None = None) -> Tensor:
+        """Turn codes, (B, t, h, w), into pixels in [-1, 1], (B, 3, T, H, W) with T = 1 + (t - 1) * time_stride.
 
-    def grid(self, num_frames: int, height: int, width: int) -> tuple[int, int, int]:
-        """The shape (t, h, w) of the codes of a clip.
+        Args:
+            codes: Of a clip, or of a piece of one, of any t.
+            past: What is known of the pieces before; after the first, T is t * time_stride.
+
+        Raises:
+            MediaError: The size is not that of the pieces before.
+        """
+
+    def grid(self, num_frames: int, height: int, width: int, goes_on: bool = False) -> tuple[int, int, int]:
+        """The shape (t, h, w) of the codes of a clip, or of a piece that goes on from one before.
 
         Raises:
             MediaError: The clip is off the tokenizer's grid; the message names the nearest size that fits.
         """
-        if num_frames < 1 or (num_frames - 1) % self.time_stride:
-            nearest = 1 + max(0, round((num_frames - 1) / self.time_stride)) * self.time_stride
+        alone = 0 if goes_on else 1  # frame 0
+        if num_frames < 1 or (num_frames - alone) % self.time_stride:
+            nearest = alone + max(1 - alone, round((num_frames - alone) / self.time_stride)) * self.time_stride
+            what, fits = ("piece that goes on", "") if goes_on else ("clip", "1 + ")
             raise MediaError(
-                f"a clip of {num_frames} frames is off the grid; the tokenizer takes 1 + {self.time_stride} k frames; "
-                f"use {nearest}",
+                f"a {what} of {num_frames} frames is off the grid; the tokenizer takes {fits}{self.time_stride} k "
+                f"frames; use {nearest}",
                 code="frames_not_on_grid",
             )
         for name, size in (("height", height), ("width", width)):
@@ -77,7 +96,7 @@ class VideoTokenizer(Tokenizer, ABC):
                     code="size_invalid",
                 )
         stride = self.space_stride
-        return 1 + (num_frames - 1) // self.time_stride, height // stride, width // stride
+        return alone + (num_frames - alone) // self.time_stride, height // stride, width // stride
 
 
 class AudioTokenizer(Tokenizer, ABC):

@@ -16,6 +16,7 @@ from videopoet.nn.causal_conv import (
     CausalConv3d,
     Downsample,
     FrameNorm,
+    PastFrames,
     ResidualBlock,
     Upsample,
 )
@@ -81,12 +82,12 @@ class MagvitV2(VideoTokenizer):
         )
         self.decoder = Decoder(config)
 
-    def encode(self, video: Tensor) -> Tensor:
-        self.grid(*video.shape[2:])
-        return self.quantizer.codes(self.encoder(video))
+    def encode(self, video: Tensor, past: PastFrames | None = None) -> Tensor:
+        self.grid(*video.shape[2:], goes_on=past is not None and past.begun)
+        return self.quantizer.codes(self.encoder(video, past))
 
-    def decode(self, codes: Tensor) -> Tensor:
-        return self.decoder(self.quantizer.latents(codes)).clamp(-1, 1)
+    def decode(self, codes: Tensor, past: PastFrames | None = None) -> Tensor:
+        return self.decoder(self.quantizer.latents(codes), past).clamp(-1, 1)
 
     def forward(self, video: Tensor) -> Reconstruction:
         """See video, (B, 3, T, H, W), through its codes, with gradients."""
@@ -113,10 +114,14 @@ class Encoder(nn.Module):
         self.norm = FrameNorm(widths[-1])
         self.to_latents = CausalConv3d(widths[-1], config.num_bits, kernel_size=1)
 
-    def forward(self, video: Tensor) -> Tensor:
+    def forward(self, video: Tensor, past: PastFrames | None = None) -> Tensor:
         p = self.patch_size
         x = rearrange(video, "b c t (h p) (w q) -> b (c p q) t h w", p=p, q=p)
-        x = self.layers(self.from_pixels(x))
+        x = self.from_pixels(x, past)
+        for layer in self.layers:
+            x = layer(x, past)
+        if past is not None:
+            past.begun = True
         return self.to_latents(F.silu(self.norm(x)))
 
 
@@ -140,12 +145,18 @@ class Decoder(nn.Module):
         self.norm = FrameNorm(widths[0])
         self.to_pixels = CausalConv3d(widths[0], 3 * config.patch_size**2)
 
-    def forward(self, latents: Tensor) -> Tensor:
-        x = self.middle(self.from_latents(latents))
+    def forward(self, latents: Tensor, past: PastFrames | None = None) -> Tensor:
+        x = self.from_latents(latents, past)
+        for block in self.middle:
+            x = block(x, past)
         for level in self.levels:
-            norm = level["norm"]  # pyright: ignore[reportIndexIssue]
-            x = norm(x, latents) if isinstance(norm, AdaptiveFrameNorm) else norm(x)
-            x = level["up"](level["blocks"](x))  # pyright: ignore[reportIndexIssue]
-        x = self.to_pixels(F.silu(self.norm(x)))
+            norm, blocks, up = (level[name] for name in ("norm", "blocks", "up"))  # pyright: ignore[reportIndexIssue]
+            x = norm(x, latents, past) if isinstance(norm, AdaptiveFrameNorm) else norm(x)
+            for block in blocks:
+                x = block(x, past)
+            x = up(x, past) if isinstance(up, Upsample) else x
+        x = self.to_pixels(F.silu(self.norm(x)), past)
+        if past is not None:
+            past.begun = True
         p = self.patch_size
         return rearrange(x, "b (c p q) t h w -> b c t (h p) (w q)", p=p, q=p)
