@@ -29,6 +29,7 @@ class Autoregressive(Decoder):
         sampling: Sampling,
         generators: Sequence[Generator],
         on_step: Callable[[], None] = lambda: None,
+        on_settled: Callable[[Tensor, Sequence[int]], None] | None = None,
     ) -> list[Row]:
         device = model.head_weight.device
         batch = batch_rows([*rows, *against], vocabulary.special("<pad>")).to(device)
@@ -44,7 +45,7 @@ class Autoregressive(Decoder):
         placed = model.embedding.of_places(batch.modality, batch.places)  # (B, L, D)
         cache = Cache(layers=[_Layer(length) for _ in range(model.num_layers)])
         fed = 0
-        for place in unknown:
+        for index, place in enumerate(unknown):
             step = slice(fed, place)
             embeddings = model.embed_tokens(tokens[:, step], batch.modality[:, step]) + placed[:, step]
             hidden = model(embeddings, mask[:, :, step, :place], positions[:, step], cache)[:, -1]  # (B, D)
@@ -60,6 +61,8 @@ class Autoregressive(Decoder):
             tokens[:, place] = chosen.repeat(2) if against else chosen
             fed = place
             on_step()
+            if on_settled is not None:
+                on_settled(tokens[: len(rows)], [index + 1] * len(rows))
             if ended.all():
                 break
         tokens = tokens.masked_fill(tokens == UNKNOWN, end).to(rows[0].tokens.device)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Generator, Tensor
-from transformers.cache_utils import Cache, CacheLayerMixin
 
 from videopoet.generation.decoders.autoregressive import Autoregressive
-from videopoet.generation.decoders.base import Decoder
-from videopoet.generation.sampling import Sampling, guide, gumbel_noise, sample
+from videopoet.generation.decoders.base import Decoder, guided_logits
+from videopoet.generation.sampling import Sampling, gumbel_noise, scores
+from videopoet.models.cached_pass import CachedPass, cached_pass
 from videopoet.models.language_model import LanguageModel
 from videopoet.sequence.layout import UNKNOWN, Batch, Row, batch_rows
 from videopoet.sequence.vocabulary import Vocabulary
@@ -47,96 +46,157 @@ class Speculative(Decoder):
         sampling: Sampling,
         generators: Sequence[Generator],
         on_step: Callable[[], None] = lambda: None,
+        on_settled: Callable[[Tensor, Sequence[int]], None] | None = None,
     ) -> list[Row]:
         size = min(self.window, self.most_guesses // len(rows))
         if "text_out" in rows[0].spans or size < min(self.window, self.LEAST_WINDOW):
-            return Autoregressive().decode(model, vocabulary, rows, against, sampling, generators, on_step)
+            return Autoregressive().decode(model, vocabulary, rows, against, sampling, generators, on_step, on_settled)
         device = model.head_weight.device
         batch = batch_rows([*rows, *against], vocabulary.special("<pad>")).to(device)
+        model.check_length(batch.tokens.shape[1])
         length, num_rows, num_copies = batch.tokens.shape[1], len(rows), 2 if against else 1
         unknown = (batch.tokens[0] == UNKNOWN).nonzero().flatten()  # the outputs of all rows have one shape
-        ranges = batch.ranges[0, unknown].tolist()
-        before = _places_before(batch, unknown)
-        noises: list[list[Tensor]] = [[] for _ in rows]
+        ranges: list[list[int]] = batch.ranges[0, unknown].tolist()
+        places_of, before = unknown.tolist(), _places_before(batch, unknown)
+        noise = _Noise(ranges, size, generators, device) if sampling.temperature else None
 
-        tokens, others = batch.tokens[:num_rows].clone(), batch.tokens[num_rows:]
-        mask, positions = batch.attention_mask(), batch.positions
+        tokens = batch.tokens.clone()  # (B, L)
+        mask, positions = batch.attention_mask(model.causal_prefix), batch.positions
         placed = model.embedding.of_places(batch.modality, batch.places)  # (B, L, D)
-        layers = [_Layer(length) for _ in range(model.num_layers)]
-        cache = Cache(layers=[*layers])
-        first = torch.zeros(num_rows, dtype=torch.long, device=device)  # of each row, the first index not yet settled
-        fed = torch.zeros(num_rows, dtype=torch.long, device=device)  # the first position whose token may have changed
+        read = cached_pass(model, len(tokens), length)
+        first = [0] * num_rows  # of each row, the first index not yet settled
         offsets = torch.arange(size, device=device)
-        while (settled := int(first.min())) < len(unknown):
-            window = (first[:, None] + offsets).clamp_max(len(unknown) - 1)  # (R, W) indices into `unknown`
+        while (settled := min(first)) < len(unknown):
+            window = (torch.tensor(first, device=device)[:, None] + offsets).clamp_max(len(unknown) - 1)  # (R, W)
             places = unknown[window]
-            self._guess(tokens, places, before[window], ranges[settled])
+            guesses = self._guesses(tokens[:num_rows], places, before[window], ranges[settled][0])
+            tokens.scatter_(1, places.repeat(num_copies, 1), guesses.repeat(num_copies, 1))
 
-            num_fed = int((places[:, -1] - fed).max())
-            step = (fed[:, None] + torch.arange(num_fed, device=device)).clamp_max(length - 1)  # (R, F) positions
-            both = step.repeat(num_copies, 1)
-            known = torch.cat([tokens, torch.where(others == UNKNOWN, tokens, others)] if against else [tokens])
-            known = known.clamp_min(0)  # a row that needs fewer positions feeds some that hold no guess yet
-            embeddings = model.embed_tokens(known.gather(1, both), batch.modality.gather(1, both))
-            embeddings = embeddings + placed.gather(1, both[..., None].expand(-1, -1, placed.shape[2]))
-            reach = int(both.max()) + 1
-            seen = mask[:, 0].gather(1, both[..., None].expand(-1, -1, length))[:, None, :, :reach]  # (B, 1, F, K)
-            for layer in layers:
-                layer.step, layer.reach = both, reach
-            hidden = model(embeddings, seen, positions.gather(1, both), cache)  # (B, F, D)
-            asked = (places - 1 - fed[:, None]).clamp_min(0).repeat(num_copies, 1)  # of a complete row, any
+            # A row is fed from its last settled token on, which the pass before held a guess for.
+            fed = [places_of[index - 1] if index else 0 for index in first]
+            last = [places_of[min(index + size, len(unknown)) - 1] for index in first]
+            num_fed = max(end - start for start, end in zip(fed, last, strict=True))
+            hidden = _feed(read, model, batch, tokens, placed, mask, positions, fed * num_copies, num_fed)
+            starts = torch.tensor(fed, device=device)[:, None]
+            asked = (places - 1 - starts).clamp_min(0).repeat(num_copies, 1)  # of a complete row, any
             hidden = hidden.gather(1, asked[..., None].expand(-1, -1, hidden.shape[2]))  # (B, W, D)
 
-            chosen = self._choose(model, hidden, window, ranges, sampling, generators, noises)
-            guesses = tokens.gather(1, places)
-            chosen = torch.where((first < len(unknown))[:, None], chosen, guesses)  # a complete row stays
-            right = (chosen == guesses).cumprod(dim=1).sum(dim=1)
-            tokens.scatter_(1, places, chosen)
+            chosen = self._choose(read, hidden, window, ranges, sampling, noise, first)
+            right = (chosen == guesses).cumprod(dim=1).sum(dim=1).tolist()
+            complete = torch.tensor([index >= len(unknown) for index in first], device=device)[:, None]
+            chosen = torch.where(complete, guesses, chosen)
+            tokens.scatter_(1, places.repeat(num_copies, 1), chosen.repeat(num_copies, 1))
             # The first wrong guess has been put right; those after it are better guesses now.
-            first = (first + (right + 1).clamp_max(size)).clamp_max(len(unknown))
-            fed = unknown[(first - 1).clamp_min(0)]
-            noises = [own[done:] for own, done in zip(noises, (first - window[:, 0]).tolist(), strict=True)]
-            for _ in range(int(first.min()) - settled):
+            first = [
+                min(index + min(count + 1, size), len(unknown)) for index, count in zip(first, right, strict=True)
+            ]
+            for _ in range(min(first) - settled):
                 on_step()
+            if on_settled is not None:
+                on_settled(tokens[:num_rows], first)
         tokens = tokens.to(rows[0].tokens.device)
-        return [row.filled(own[length - len(row.tokens) :]) for row, own in zip(rows, tokens, strict=True)]
+        return [row.filled(own[length - len(row.tokens) :]) for row, own in zip(rows, tokens, strict=False)]
 
-    def _guess(self, tokens: Tensor, places: Tensor, before: Tensor, usual: list[int]) -> None:
-        """Fill guesses into `tokens` at those of the places, (R, W), that have none: what stands `before` them."""
+    def _guesses(self, tokens: Tensor, places: Tensor, before: Tensor, usual: int) -> Tensor:
+        """Tokens, (R, W), at the places: what stands there, else what stands `before` them, else the `usual` one."""
+        there = tokens.gather(1, places)
+        if not (there == UNKNOWN).any():
+            return there
+        tokens = tokens.clone()
         for column in range(places.shape[1]):
             place = places[:, column : column + 1]
             guess = tokens.gather(1, before[:, column : column + 1])
-            guess = torch.where(guess == UNKNOWN, usual[0], guess)
+            guess = torch.where(guess == UNKNOWN, usual, guess)
             tokens.scatter_(1, place, torch.where(tokens.gather(1, place) == UNKNOWN, guess, tokens.gather(1, place)))
+        return tokens.gather(1, places)
 
     def _choose(
         self,
-        model: LanguageModel,
+        read: CachedPass,
         hidden: Tensor,
         window: Tensor,
         ranges: list[list[int]],
         sampling: Sampling,
-        generators: Sequence[Generator],
-        noises: list[list[Tensor]],
+        noise: _Noise | None,
+        first: Sequence[int],
     ) -> Tensor:
         """Tokens, (R, W), for the indices in `window`, from hidden states (R or 2 R, W, D)."""
-        indices = window.tolist()
-        if sampling.temperature:
-            for row, stream, own in zip(indices, generators, noises, strict=True):
-                for index in row[len(own) :]:
-                    if len(own) == index - row[0]:
-                        own.append(gumbel_noise((ranges[index][1] - ranges[index][0],), stream))
-        chosen = torch.zeros_like(window)
-        for start, stop in dict.fromkeys(tuple(ranges[index]) for row in indices for index in row):
-            here = torch.tensor([[ranges[index] == [start, stop] for index in row] for row in indices])
-            here = here.to(hidden.device)
-            logits = [model.logits(part[here], start, stop) for part in hidden.chunk(len(hidden) // len(window))]
-            joined = logits[0] if len(logits) == 1 else guide(logits[0], logits[1], scale=sampling.guidance_scale)
-            noise = [own[index - row[0]] for row, own in zip(indices, noises, strict=True) if own for index in row]
-            noise = [one for one, wanted in zip(noise, here.flatten().tolist(), strict=True) if wanted] if noise else []
-            drawn = torch.stack(noise).to(hidden.device) if noise else joined
-            chosen[here] = start + sample(joined, sampling, drawn)
+        size = window.shape[1]
+        last = [min(index + size, len(ranges)) for index in first]
+        guided = len(hidden) > len(window)
+        if noise is not None:
+            noise.draw(last)
+        chosen, slots = None, window % size
+        if noise is not None:  # in the order in which noise is held
+            order = torch.zeros_like(window).scatter_(1, slots, torch.arange(size, device=window.device).expand_as(window))
+            order = order.repeat(2 if guided else 1, 1)
+            hidden = hidden.gather(1, order[..., None].expand_as(hidden))
+        kinds = {tuple(ranges[index]) for start, stop in zip(first, last, strict=True) for index in range(start, stop)}
+        for start, stop in sorted(kinds):
+            logits = guided_logits(read, hidden, guided, start, stop, sampling.guidance_scale)
+            shaped = scores(logits, sampling)
+            if noise is not None:
+                shaped = shaped + noise.held[:, :, : stop - start]
+            here = start + shaped.argmax(dim=2)
+            if noise is not None:
+                here = here.gather(1, slots)
+            if chosen is None:
+                chosen = here
+            else:
+                fits = torch.tensor([ranges[index][0] == start for index in window.flatten().tolist()])
+                chosen = torch.where(fits.view_as(window).to(window.device), here, chosen)
+        assert chosen is not None
         return chosen
+
+
+class _Noise:
+    """The noise of every position of every row, drawn once, in order, and kept while the row's window is on it."""
+
+    def __init__(self, ranges: list[list[int]], size: int, generators: Sequence[Generator], device: torch.device):
+        self.widths = [stop - start for start, stop in ranges]
+        self.size, self.generators = size, generators
+        self.drawn = [0] * len(generators)
+        self.held = torch.zeros(len(generators), size, max(self.widths), device=device)
+        """(R, W, V); that of index i is at i modulo W."""
+
+    def draw(self, ends: Sequence[int]) -> None:
+        """Have that of the indices before `ends`, one for each row."""
+        for row, (stream, end) in enumerate(zip(self.generators, ends, strict=True)):
+            while (start := self.drawn[row]) < end:
+                width, stop = self.widths[start], start + 1
+                while stop < end and self.widths[stop] == width:
+                    stop += 1
+                new = gumbel_noise((stop - start, width), stream).to(self.held.device)
+                self.held[row, [index % self.size for index in range(start, stop)], :width] = new
+                self.drawn[row] = stop
+
+
+def _feed(
+    read: CachedPass,
+    model: LanguageModel,
+    batch: Batch,
+    tokens: Tensor,
+    placed: Tensor,
+    mask: Tensor,
+    positions: Tensor,
+    fed: Sequence[int],
+    num_fed: int,
+) -> Tensor:
+    """Hidden states, (B, F, D), of so many positions of each row from `fed` on."""
+    length = tokens.shape[1]
+    if len(set(fed)) == 1:
+        step = slice(fed[0], fed[0] + num_fed)
+        known = tokens[:, step].clamp_min(0)
+        embeddings = model.embed_tokens(known, batch.modality[:, step]) + placed[:, step]
+        return read(embeddings, mask[:, :, step, : step.stop], positions[:, step], step)
+    step = torch.tensor(fed, device=tokens.device)[:, None] + torch.arange(num_fed, device=tokens.device)
+    step = step.clamp_max(length - 1)  # (B, F)
+    known = tokens.gather(1, step).clamp_min(0)  # a row that needs fewer positions feeds some that hold no guess yet
+    embeddings = model.embed_tokens(known, batch.modality.gather(1, step))
+    embeddings = embeddings + placed.gather(1, step[..., None].expand(-1, -1, placed.shape[2]))
+    reach = min(max(fed) + num_fed, length)
+    seen = mask[:, 0].gather(1, step[..., None].expand(-1, -1, length))[:, None, :, :reach]  # (B, 1, F, K)
+    return read(embeddings, seen, positions.gather(1, step), step)
 
 
 def _places_before(batch: Batch, unknown: Tensor) -> Tensor:
@@ -149,38 +209,3 @@ def _places_before(batch: Batch, unknown: Tensor) -> Tensor:
         if len(found := same.nonzero()):
             before[index] = found[-1]
     return before
-
-
-class _Layer(CacheLayerMixin):
-    """Keys and values of one layer, written at positions that differ from row to row and may be written again."""
-
-    is_sliding = False
-
-    def __init__(self, length: int):
-        super().__init__()
-        self.length, self.reach = length, 0
-        self.step = torch.empty(0, dtype=torch.long)
-        """(B, F) positions that the next pass writes; `reach` is the first one after what it sees."""
-
-    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        self.keys, self.values = (
-            states.new_zeros(*states.shape[:2], self.length, states.shape[3]) for states in (key_states, value_states)
-        )
-        self.is_initialized = True
-
-    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-        assert self.keys is not None and self.values is not None
-        for held, states in ((self.keys, key_states), (self.values, value_states)):
-            held.scatter_(2, self.step[:, None, :, None].expand(-1, states.shape[1], -1, states.shape[3]), states)
-        return self.keys[:, :, : self.reach], self.values[:, :, : self.reach]
-
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return self.reach, 0
-
-    def get_seq_length(self) -> int:
-        return self.reach
-
-    def get_max_length(self) -> int:
-        return self.length
