@@ -38,3 +38,70 @@ def real_media() -> Path:
     if not REAL_MEDIA.is_dir():
         pytest.skip("no folder of real media beside the repository")
     return REAL_MEDIA
+
+
+@pytest.fixture(scope="session")
+def make_published():
+    """Writes a tiny tokenizer of `transformers` with random weights into a folder, as the hub has them.
+
+    Takes the folder, the name of its file in `tokenizers/`, and settings; returns the network in evaluation mode.
+    """
+    import torch
+    import transformers
+    from transformers.models.emu3.modeling_emu3 import Emu3VQVAE
+
+    kinds = {
+        "encodec": (
+            transformers.EncodecModel,
+            transformers.EncodecConfig,
+            {
+                **{"num_filters": 4, "hidden_size": 8, "codebook_size": 16, "num_lstm_layers": 1},
+                **{"upsampling_ratios": [5, 4, 4, 4], "target_bandwidths": [0.9, 2.4]},
+            },
+        ),
+        "dac": (
+            transformers.DacModel,
+            transformers.DacConfig,
+            {
+                **{"encoder_hidden_size": 4, "decoder_hidden_size": 64, "downsampling_ratios": [2, 4, 5, 8]},
+                **{"n_codebooks": 5, "codebook_size": 16, "codebook_dim": 4},
+            },
+        ),
+        "mimi": (
+            transformers.MimiModel,
+            transformers.MimiConfig,
+            {
+                **{"hidden_size": 16, "num_filters": 4, "upsampling_ratios": [8, 5, 4, 2], "codebook_size": 16},
+                **{"codebook_dim": 8, "num_quantizers": 5, "vector_quantization_hidden_dimension": 8},
+                **{"upsample_groups": 16, "num_hidden_layers": 1, "intermediate_size": 32},
+                **{"num_attention_heads": 2, "num_key_value_heads": 2},
+            },
+        ),
+        "emu3": (
+            Emu3VQVAE,
+            transformers.Emu3VQVAEConfig,
+            {
+                **{"codebook_size": 64, "base_channels": 32, "channel_multiplier": [1, 1, 1, 2], "hidden_size": 64},
+                **{"num_res_blocks": 1},
+            },
+        ),
+    }
+
+    def make(folder, name, **settings):
+        torch.manual_seed(0)
+        model, config, sizes = kinds[name]
+        network = model(config(**(sizes | settings))).eval()
+        for key, tensor in network.state_dict().items():
+            if "codebook" in key and "embed" in key or key == "quantize.embedding.weight":
+                tensor.normal_()  # fresh codebooks are zero or hardly differ: all codes would be one
+        if name == "encodec":  # its latents hardly differ: codes are to be found among them
+            with torch.no_grad():
+                latents = network.encoder(torch.rand(1, network.config.audio_channels, 320 * 16) * 2 - 1)[
+                    0
+                ].T  # (16, D)
+            for number, layer in enumerate(network.quantizer.layers):
+                layer.codebook.embed.copy_(latents if not number else (latents - latents.mean(0)) / 2**number)
+        network.save_pretrained(folder)
+        return network
+
+    return make

@@ -6,11 +6,12 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import torch
 from torch import Tensor, nn
 
-from videopoet.checkpoint import load_component, load_weights, save_component
+from videopoet.checkpoint import load_component, load_weights, read_json, save_component
 from videopoet.config import BaseConfig
-from videopoet.errors import MediaError
+from videopoet.errors import CheckpointError, ConfigError, MediaError
 from videopoet.nn.causal_conv import PastFrames
 
 
@@ -20,9 +21,26 @@ class Tokenizer(nn.Module):
     Config: ClassVar[type[BaseConfig]]
     config: Any
 
-    def save(self, folder: str | Path) -> None:
-        """Write `config.json` and `model.safetensors`."""
-        save_component(folder, self.config, self.state_dict())
+    def save(self, folder: str | Path, dtype: torch.dtype | None = None) -> None:
+        """Write `config.json` and `model.safetensors`, the latter in `dtype` where one is given.
+
+        Codebooks keep theirs: a rounded one would give other codes than a language model was trained on.
+        """
+        tensors = self.state_dict()
+        if dtype is not None:
+            tensors = {
+                name: tensor.to(dtype) if tensor.is_floating_point() and not name.startswith("quantizer.") else tensor
+                for name, tensor in tensors.items()
+            }
+        save_component(folder, self.config, tensors)
+
+    @classmethod
+    def is_described_by(cls, values: Any) -> bool:
+        """Whether a folder whose `config.json` holds these values has one of these tokenizers in it."""
+        try:
+            return bool(cls.Config.from_dict(values))
+        except ConfigError:
+            return False
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
@@ -118,3 +136,161 @@ class AudioTokenizer(Tokenizer, ABC):
     def num_frames(self, num_samples: int) -> int:
         """How many code frames a sound of `num_samples` has; what is left of the last hop is dropped."""
         return num_samples // self.hop
+
+    def whole_hops(self, audio: Tensor) -> Tensor:
+        """What is coded of samples, (B, 1, S): those of whole hops.
+
+        Raises:
+            MediaError: The audio has several channels, or is shorter than one hop.
+        """
+        if audio.shape[1] != 1:
+            raise MediaError(
+                f"audio has {audio.shape[1]} channels; the tokenizer takes 1; mix them down first",
+                code="audio_channels",
+            )
+        frames = self.num_frames(audio.shape[-1])
+        if not frames:
+            raise MediaError(
+                f"audio of {audio.shape[-1]} samples is shorter than one frame of {self.hop}; use a longer sound",
+                code="audio_too_short",
+            )
+        return audio[..., : frames * self.hop]
+
+
+class Published(Tokenizer):
+    """A tokenizer that others trained, as `transformers` has it; its folder stays one that plain `transformers` opens.
+
+    It computes in the precision of its weights, float32, whatever is around it: the codes are those of the public
+    implementation, and saving does not round them.
+    """
+
+    family: ClassVar[str]
+    """Its model type in `transformers`."""
+
+    def __init__(self, network: Any):
+        super().__init__()
+        self.network, self.config = network, network.config
+
+    @staticmethod
+    @abstractmethod
+    def network_class() -> Any:
+        """The class of `transformers`."""
+
+    def save(self, folder: str | Path, dtype: torch.dtype | None = None) -> None:
+        """Write the Hugging Face folder; published weights stay as they are, whatever `dtype` says."""
+        from transformers.utils import logging
+
+        folder = Path(folder)
+        logging.disable_progress_bar()
+        self.network.save_pretrained(folder)
+        for file in folder.glob("*.safetensors"):
+            file.chmod((folder / "config.json").stat().st_mode)  # transformers lets only the owner read them
+
+    @classmethod
+    def is_described_by(cls, values: Any) -> bool:
+        return isinstance(values, dict) and values.get("model_type") == cls.family
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read a Hugging Face folder, in evaluation mode; weights from safetensors only.
+
+        Raises:
+            CheckpointError: It is missing, broken, or of another kind.
+            ConfigError: It is of this kind, and its settings are none that a row of tokens can hold.
+        """
+        folder = Path(folder)
+        if not cls.is_described_by(read_json(folder / "config.json")):
+            raise CheckpointError(
+                f"'{folder}' holds no tokenizer of the family '{cls.family}': its config.json says otherwise; check "
+                "the path",
+                code="checkpoint_mismatch",
+            )
+        if not any(folder.glob("*.safetensors")):
+            raise CheckpointError(
+                f"'{folder}' holds no safetensors; weights in other formats can run code and are not read; save the "
+                "tokenizer again with transformers, which writes safetensors",
+                code="checkpoint_missing",
+            )
+        return cls(cls.read(folder)).eval().requires_grad_(False)
+
+    @classmethod
+    def read(cls, folder: Path) -> Any:
+        """The network in a folder that is of this kind.
+
+        Raises:
+            CheckpointError: Its weights are broken, or do not fit its config.
+        """
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
+        try:
+            network, report = cls.network_class().from_pretrained(
+                folder,
+                dtype=torch.float32,
+                local_files_only=True,
+                use_safetensors=True,
+                ignore_mismatched_sizes=True,  # they are reported, and refused below
+                output_loading_info=True,
+            )
+        except Exception as error:  # transformers has no error of its own for a broken folder
+            raise CheckpointError(
+                f"the tokenizer in '{folder}' cannot be loaded ({str(error).splitlines()[0]}); the folder is broken; "
+                "fetch or save it again",
+                code="checkpoint_corrupt",
+            ) from None
+        if wrong := sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]])):
+            raise CheckpointError(
+                f"weights in '{folder}' do not fit its config: {wrong[0]} ({len(wrong)} in all); use the config they "
+                "were saved with",
+                code="checkpoint_mismatch",
+            )
+        return network
+
+    @staticmethod
+    def own_precision(input: Tensor) -> torch.autocast:
+        """Within it no autocast rounds what is computed on the device of `input`."""
+        return torch.autocast(input.device.type, enabled=False)
+
+
+class PublishedAudioTokenizer(Published, AudioTokenizer):
+    """A published codec, of whose levels the first few are used; how many is kept in its `config.json`.
+
+    Args:
+        network: Of `transformers`.
+        sample_rate: In Hz.
+        hop: Samples per frame of codes.
+        levels: The fewest and the most that can be used.
+        num_channels: Of the sound that it codes.
+
+    Raises:
+        ConfigError: It codes several channels, or its config names more levels than there are.
+    """
+
+    USUAL_LEVELS = 4
+    """As in VideoPoet (section 3.1); codecs have up to 32, and each costs as many tokens as the first."""
+
+    def __init__(self, network: Any, sample_rate: int, hop: int, levels: tuple[int, int], num_channels: int = 1):
+        super().__init__(network)
+        if num_channels != 1:
+            raise ConfigError(
+                f"this {self.family} codes {num_channels} channels; sound of 1 is taken; use a codec of one channel",
+                code="tokenizer_unfit",
+            )
+        self.sample_rate, self.hop, self.levels = sample_rate, hop, levels
+        self.codebook_size = network.config.codebook_size
+        self.use_levels(getattr(network.config, "num_levels", max(levels[0], min(self.USUAL_LEVELS, levels[1]))))
+
+    def use_levels(self, num_levels: int) -> None:
+        """Code with the first `num_levels` levels.
+
+        Raises:
+            ConfigError: There are fewer, or the codec needs more.
+        """
+        least, most = self.levels
+        if not least <= num_levels <= most:
+            raise ConfigError(
+                f"{num_levels} audio levels are asked for; this {self.family} has {least} to {most}; choose among "
+                "these",
+                code="tokenizer_unfit",
+            )
+        self.num_quantizers = self.config.num_levels = num_levels  # in its config.json, where transformers ignores it

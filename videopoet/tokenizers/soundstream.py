@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from videopoet.config import BaseConfig
-from videopoet.errors import MediaError
 from videopoet.nn.causal_conv1d import CausalConv1d, Downsample, Upsample, group_samples, ungroup_samples
 from videopoet.nn.residual_quantizer import ResidualVectorQuantizer
 from videopoet.tokenizers.base import AudioTokenizer
@@ -105,7 +104,7 @@ class SoundStream(AudioTokenizer):
             num_quantizers: How many levels to decode from. When None: all of them, or with quantizer dropout in
                 training mode a random number for each example.
         """
-        latents = self.encoder(self._whole_hops(audio))  # (B, D, s)
+        latents = self.encoder(self.whole_hops(audio))  # (B, D, s)
         levels = None
         if num_quantizers is not None:
             levels = torch.full((len(audio),), num_quantizers)
@@ -122,26 +121,12 @@ class SoundStream(AudioTokenizer):
         Raises:
             MediaError: The audio has several channels, or is shorter than one hop.
         """
-        return self.quantizer.codes(self.encoder(self._whole_hops(audio)))
+        return self.quantizer.codes(self.encoder(self.whole_hops(audio)))
 
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
         """Turn codes, (B, q, s), of the first q levels into samples in [-1, 1], (B, 1, s * hop)."""
         return self.decoder(self.quantizer.latents(codes)).float().clamp(-1, 1)
-
-    def _whole_hops(self, audio: Tensor) -> Tensor:
-        if audio.shape[1] != 1:
-            raise MediaError(
-                f"audio has {audio.shape[1]} channels; the tokenizer takes 1; mix them down first",
-                code="audio_channels",
-            )
-        frames = self.num_frames(audio.shape[-1])
-        if not frames:
-            raise MediaError(
-                f"audio of {audio.shape[-1]} samples is shorter than one frame of {self.hop}; use a longer sound",
-                code="audio_too_short",
-            )
-        return audio[..., : frames * self.hop]
 
 
 class ResidualUnit(nn.Module):
