@@ -163,6 +163,14 @@ def test_true_pixels_follow_the_flow_better_than_frozen_or_shuffled_ones(cases_o
         assert warp_error(frames, case) < warp_error(shuffled, case)
 
 
+def test_a_shape_that_another_subject_hides_does_not_break_identity(make_poet):
+    window = Window(make_poet(height=64, width=64).parts)
+    (case,) = make_cases("text_to_video", world_of(window, "combinations"), window, range(24, 25), 0, "combinations")
+    (orbiting,) = (one for one in case.right.reading.subjects if one.motion == "orbit")
+    assert len(set(orbiting.frame_shapes)) > 2, "it passes behind the other"
+    assert TemporalConsistency().score(case, case.right)["identity"] is True
+
+
 def test_a_changing_colour_breaks_identity(cases_of, read_as_true):
     case = cases_of("unconditional")[0]
     changing = ("red",) * 9 + ("blue",) * 8

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch.nn import functional as F
 from videopoet.evaluation.cases import Case, Take
 from videopoet.evaluation.metrics.base import Figure, PerPrompt, Score
 from videopoet.evaluation.metrics.motion import MOVES, extent
-from videopoet.evaluation.reading import ClipReading, SubjectReading
+from videopoet.evaluation.reading import ClipReading
 
 JUMP = {"bounce": 0.8, "fall": 0.8}
 """Change of velocity from frame to frame, in short sides a frame, above what the law allows: landings turn it round."""
@@ -19,6 +20,9 @@ OTHER_JUMP = 0.18
 """The same for what does not land: three times the acceleration of the tightest orbit."""
 CONSTANT = 0.9
 """Share of frames that must agree; the oracle reads single frames less surely than whole clips."""
+
+TOUCHES = 3
+"""Pixels between two subjects, of a clip of 64, within which one may hide a part of the other."""
 
 
 class TemporalConsistency(PerPrompt):
@@ -72,16 +76,23 @@ class TemporalConsistency(PerPrompt):
 
 
 def is_constant(reading: ClipReading) -> bool:
-    """Whether what is seen stays what it is."""
-    return reading.valid and bool(reading.subjects) and all(_keeps_identity(one) for one in reading.subjects)
-
-
-def _keeps_identity(one: SubjectReading) -> bool:
-    for seen in (one.frame_colours, one.frame_shapes):
-        values = [value for value in seen if value is not None]
-        if values and Counter(values).most_common(1)[0][1] < CONSTANT * len(values):
+    """Whether what is seen stays what it is; of subjects that touch, one may be hidden: its shape is not asked for."""
+    if not reading.valid or not reading.subjects:
+        return False
+    covered = torch.stack([one.masks for one in reading.subjects]).sum(dim=0)
+    for one in reading.subjects:
+        others = (covered - one.masks.int() > 0).float()
+        near = F.max_pool2d(others[:, None], 2 * TOUCHES + 1, stride=1, padding=TOUCHES)[:, 0] > 0
+        alone = ~(near & one.masks).flatten(1).any(dim=1)
+        shapes = [shape for shape, free in zip(one.frame_shapes, alone.tolist(), strict=True) if free]
+        if not (_is_one(one.frame_colours) and _is_one(shapes)):
             return False
     return True
+
+
+def _is_one(seen: Sequence[str | None]) -> bool:
+    values = [value for value in seen if value is not None]
+    return not values or Counter(values).most_common(1)[0][1] >= CONSTANT * len(values)
 
 
 def _jumps(reading: ClipReading, short: int) -> tuple[float, float]:
