@@ -18,7 +18,7 @@ ROWS = (
     ("media", "nn"),
     ("tokenizers", "text_encoders", "sequence", "models"),
     ("data", "generation"),
-    ("training", "evaluation"),
+    ("training", "evaluation", "writers"),
     ("videopoet",),  # the package's own __init__: what a user imports
     ("serving",),
     ("presets",),

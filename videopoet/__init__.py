@@ -14,17 +14,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from videopoet.errors import VideoPoetError
     from videopoet.generation.pipeline import VideoPoet
+    from videopoet.generation.storyboard import Storyboard
     from videopoet.media.types import Audio, Image, Video
+    from videopoet.writers.base import write_storyboard
 
 __version__ = "0.1.0"
-__all__ = ["Audio", "Image", "Video", "VideoPoet", "VideoPoetError"]
+__all__ = ["Audio", "Image", "Storyboard", "Video", "VideoPoet", "VideoPoetError", "write_storyboard"]
 
 _HOME = {
     "Audio": "videopoet.media.types",
     "Image": "videopoet.media.types",
+    "Storyboard": "videopoet.generation.storyboard",
     "Video": "videopoet.media.types",
     "VideoPoet": "videopoet.generation.pipeline",
     "VideoPoetError": "videopoet.errors",
+    "write_storyboard": "videopoet.writers.base",
 }
 
 

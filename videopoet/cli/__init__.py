@@ -11,6 +11,7 @@ from videopoet.cli import (  # noqa: F401  each adds its commands, in this order
     evaluate,
     film,
     generate,
+    movie,
     plan,
     prepare,
     serve,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -21,10 +21,13 @@ from videopoet.generation.decoders.speculative import Speculative
 from videopoet.generation.filling import MOST_ROWS, go_on_together
 from videopoet.generation.film import Film
 from videopoet.generation.masked_decoding import MaskedSampling
+from videopoet.generation.movie import Movie
 from videopoet.generation.poet_folder import Parts
 from videopoet.generation.request import Request, Settings
 from videopoet.generation.steps import Steps
 from videopoet.generation.story import Story
+from videopoet.generation.storyboard import Storyboard
+from videopoet.generation.take_store import TakeStore
 from videopoet.generation.window import Window
 from videopoet.media.files import write
 from videopoet.media.quality import psnr, ssim
@@ -274,6 +277,30 @@ class VideoPoet:
             MediaError: A given file is missing or broken.
         """
         return Film(self.parts, self.decoder, story, inputs, progress, on_step)
+
+    def movie(
+        self,
+        storyboard: Storyboard | Mapping[str, Any],
+        *,
+        takes: str | Path | TakeStore | None = None,
+        font: str | Path | None = None,
+        progress: bool = True,
+        on_step: Callable[[int, int], None] | None = None,
+    ) -> Movie:
+        """A movie of several scenes under a title, made while it is iterated over or saved.
+
+        Args:
+            storyboard: What it shows; `videopoet.write_storyboard` makes one of an idea.
+            takes: A folder where scenes are kept, so that those made before are not made again.
+            font: A font file for the title.
+            progress: Show a bar, if standard error is a terminal.
+            on_step: As in `generate`.
+
+        Raises:
+            TaskError: The storyboard does not fit, or the model cannot make a scene.
+            MediaError: The title cannot be drawn.
+        """
+        return Movie(self.parts, self.decoder, storyboard, takes, font, progress, on_step)
 
     def chain(
         self,

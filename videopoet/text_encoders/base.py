@@ -57,6 +57,10 @@ class TextEncoder(ABC):
     def unknown_words(self, prompt: str) -> list[str]:
         """Words of a prompt that this encoder cannot tell apart, in order of appearance."""
 
+    def known_words(self) -> list[str] | None:
+        """All words that this encoder can tell apart, sorted; None where it reads any text."""
+        return None
+
     @abstractmethod
     def save(self, folder: str | Path) -> None:
         """Write what `load` needs."""

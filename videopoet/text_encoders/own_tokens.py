@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,6 +14,30 @@ LONGEST_PROMPT = 64
 """The most text positions in a row (VideoPoet, section 3.1)."""
 _SPECIAL = re.compile(r"</?[a-z]+(_[io]|:[^<>\s]*)?>")
 _INVISIBLE = re.compile(r"[\s\u200b-\u200f\u2060\ufeff]+")
+
+
+def check_words(prompt: str, special: Collection[str] = ()) -> None:
+    """Refuse a prompt that says nothing or is no plain text, whatever the tokenizer; `special` are its own tokens.
+
+    Raises:
+        TaskError: Says what is in it.
+    """
+    if not _INVISIBLE.sub("", prompt):
+        raise TaskError(
+            "the prompt is empty; a prompt needs at least one word; write what is to be seen", code="prompt_empty"
+        )
+    found = _SPECIAL.search(prompt)
+    if mark := found.group() if found else next((token for token in special if token in prompt), None):
+        raise TaskError(
+            f"the prompt holds '{mark}', which looks like one of the model's special tokens; plain words fit; "
+            "write it without the brackets",
+            code="prompt_special_token",
+        )
+    if "\0" in prompt or any("\ud800" <= character <= "\udfff" for character in prompt):
+        raise TaskError(
+            "the prompt holds a character that is not text (NUL or half of a pair); plain text fits; remove it",
+            code="prompt_invalid_character",
+        )
 
 
 class OwnTokens(TextEncoder):
@@ -40,22 +65,7 @@ class OwnTokens(TextEncoder):
         return cls(PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>"))
 
     def encode(self, prompt: str) -> list[int]:
-        if not _INVISIBLE.sub("", prompt):
-            raise TaskError(
-                "the prompt is empty; a prompt needs at least one word; write what is to be seen", code="prompt_empty"
-            )
-        found = _SPECIAL.search(prompt)
-        if special := found.group() if found else next((token for token in self._special if token in prompt), None):
-            raise TaskError(
-                f"the prompt holds '{special}', which looks like one of the model's special tokens; plain words fit; "
-                "write it without the brackets",
-                code="prompt_special_token",
-            )
-        if "\0" in prompt or any("\ud800" <= character <= "\udfff" for character in prompt):
-            raise TaskError(
-                "the prompt holds a character that is not text (NUL or half of a pair); plain text fits; remove it",
-                code="prompt_invalid_character",
-            )
+        check_words(prompt, self._special)
         ids = self.tokenizer(prompt, add_special_tokens=False)["input_ids"]
         if len(ids) > LONGEST_PROMPT:
             raise TaskError(
@@ -74,6 +84,12 @@ class OwnTokens(TextEncoder):
         encoded = self.tokenizer(prompt, add_special_tokens=False, return_offsets_mapping=True)
         spans = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
         return list(dict.fromkeys(prompt[start:stop] for index, (start, stop) in spans if index == unknown))
+
+    def known_words(self) -> list[str] | None:
+        # A tokenizer of pieces can spell any word; one without an unknown token has no other way.
+        if self.tokenizer.unk_token_id is None or self.unknown_words("qzxj") == []:
+            return None
+        return sorted(set(self.tokenizer.get_vocab()) - set(self._special))
 
     def save(self, folder: str | Path) -> None:
         self.tokenizer.save_pretrained(folder)
