@@ -221,6 +221,12 @@ class LanguageModel(nn.Module):
         return self.backbone.config.get_text_config().num_hidden_layers
 
     @property
+    def layers(self) -> tuple[nn.Module, ...]:
+        """The backbone's layers, first to last."""
+        lists = (module for module in self.backbone.modules() if isinstance(module, nn.ModuleList))
+        return tuple(next(layers for layers in lists if len(layers) == self.num_layers))
+
+    @property
     def head_weight(self) -> Tensor:
         """The head's table, (V, D)."""
         return self.backbone.get_output_embeddings().weight

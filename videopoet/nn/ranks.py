@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 import torch
 import torch.distributed as distributed
 from torch import Tensor, nn
+
+T = TypeVar("T")
 
 
 @contextlib.contextmanager
@@ -29,6 +32,20 @@ def joined() -> Iterator[None]:
 def rank() -> int:
     """The number of this process, from 0 on; the first one writes files."""
     return distributed.get_rank() if _several() else 0
+
+
+def count() -> int:
+    """How many processes there are."""
+    return distributed.get_world_size() if _several() else 1
+
+
+def as_first_rank(value: T) -> T:
+    """What the first process has for this value, which may be anything small."""
+    if not _several():
+        return value
+    held = [value]
+    distributed.broadcast_object_list(held, src=0)
+    return held[0]
 
 
 def wait() -> None:

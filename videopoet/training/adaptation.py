@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 
 from videopoet.config import BaseConfig
 from videopoet.errors import ConfigError
@@ -26,15 +26,8 @@ class LoraConfig(BaseConfig):
 
 def keep_text_rows(model: LanguageModel, num_text: int) -> None:
     """Let training leave the rows of the first `num_text` ids as they are, in the table and in the head."""
-
-    def without_text(gradient: Tensor) -> Tensor:
-        gradient = gradient.clone()
-        gradient[:num_text] = 0
-        return gradient
-
     for parameter in _tables(model):
-        parameter.register_hook(without_text)
-        parameter.keeps_rows = True  # pyright: ignore[reportAttributeAccessIssue]  read by `optimizer.build`
+        parameter.kept_rows = num_text  # pyright: ignore[reportAttributeAccessIssue]  read by `optimizer`
 
 
 def add_lora(model: LanguageModel, config: LoraConfig, num_text: int) -> Any:

@@ -43,6 +43,7 @@ class MaskedToken(Objective):
         write_samples: Callable[[Path], dict[str, float]] | None = None,
     ):
         self.model, self.config, self.validation, self.write_samples = model, config, validation, write_samples
+        self.blocks = tuple(model.layers)
 
     def __call__(self, batch: Pairs, step: int, generator: torch.Generator) -> Losses:
         rows, device = len(batch.codes), batch.codes.device
@@ -52,7 +53,8 @@ class MaskedToken(Objective):
         low_codes = low_codes.masked_fill((drops[:, 0] < self.config.low_resolution_drop)[:, None, None, None], UNKNOWN)
         text = batch.text.masked_fill((drops[:, 1] < self.config.text_drop)[:, None], UNKNOWN)
         loss = self.loss(batch.codes, low_codes, text, noise.to(device), generator)
-        return Losses(loss, {"loss_images" if batch.codes.shape[1] == 1 else "loss_clips": loss.detach()})
+        name = "loss_images" if batch.codes.shape[1] == 1 else "loss_clips"
+        return Losses(loss, {name: loss.detach()}, tokens=batch.codes.numel() + batch.low_codes.numel())
 
     def loss(self, codes: Tensor, low_codes: Tensor, text: Tensor, noise: Tensor, generator: torch.Generator) -> Tensor:
         """Mean cross-entropy of the codes, (B, t, h, w), that a mask of random size hides."""

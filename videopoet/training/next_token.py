@@ -27,13 +27,13 @@ class NextToken(Objective):
         self.model = model
         self.validation = validation
         self.write_samples = write_samples
-        self.num_positions = self.num_padding = 0
+        self.blocks = model.layers
 
     def __call__(self, batch: TaskBatch, step: int, generator: torch.Generator) -> Losses:
-        self.num_positions += batch.rows.tokens.numel()
-        self.num_padding += batch.rows.num_padding
         loss = self.loss(batch)
-        return Losses(loss, {f"loss_{batch.task}": loss.detach(), "padding": self.num_padding / self.num_positions})
+        padding = batch.rows.num_padding
+        tokens = batch.rows.tokens.numel() - padding
+        return Losses(loss, {f"loss_{batch.task}": loss.detach()}, tokens=tokens, padding=padding)
 
     def loss(self, batch: TaskBatch) -> torch.Tensor:
         """Mean cross-entropy in nats of the tokens that the model chooses."""

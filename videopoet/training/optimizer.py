@@ -1,22 +1,29 @@
-"""Optimizers and the learning-rate schedule: AdamW, and Muon for matrices and convolutions."""
+"""Optimizers and the learning-rate schedule: AdamW, with states of 32 or 8 bits, and Muon for matrices."""
 
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+import torch.distributed as distributed
 from pydantic import Field
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+from torch.nn import functional as F
 
 from videopoet.config import BaseConfig
+from videopoet.errors import ConfigError
+from videopoet.nn import ranks
+from videopoet.training.sharding import first_row, local
 
 
 class Config(BaseConfig):
     """How parameters move."""
 
-    name: Literal["adamw", "muon"] = "adamw"
-    """`muon` takes every matrix and convolution but embeddings and the head; the rest stays with AdamW."""
+    name: Literal["adamw", "muon", "adamw_8bit"] = "adamw"
+    """`muon` takes every matrix and convolution but embeddings and the head; the rest stays with AdamW. `adamw_8bit`
+    keeps AdamW's moments in 8 bits, blocks of 256 with a scale each (arXiv 2110.02861): 2 bytes a weight for 8."""
     learning_rate: float = Field(default=3e-4, gt=0)
     """Peak learning rate. Muon's updates are scaled to AdamW's usual size, so one rate serves both."""
     betas: tuple[float, float] = (0.9, 0.99)
@@ -29,6 +36,9 @@ class Config(BaseConfig):
     """Where the cosine ends, as a share of the peak."""
     gradient_clip: float = Field(default=1.0, gt=0)
     """Largest norm of the whole gradient."""
+    skip_above: float | None = Field(default=None, gt=1)
+    """Leave out a step whose gradient's norm is so many times the running mean of those before; None leaves out only
+    steps whose gradient is not a number."""
 
 
 class Muon(torch.optim.Optimizer):
@@ -42,18 +52,30 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                state = self.state[parameter]
-                if not state:
-                    state["momentum"] = torch.zeros_like(parameter)
-                momentum = state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
-                update = orthogonalize(parameter.grad.lerp(momentum, group["momentum"]).flatten(1)).view_as(parameter)
-                parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                # An orthogonal (N, M) has RMS 1 / sqrt(max(N, M)); AdamW's updates have about 0.2.
-                scale = 0.2 * max(len(parameter), parameter[0].numel()) ** 0.5
-                parameter.add_(update.to(parameter.dtype), alpha=-group["lr"] * scale)
+            moved = [parameter for parameter in group["params"] if parameter.grad is not None]
+            together = ranks.count() if any(isinstance(parameter, DTensor) for parameter in moved) else 1
+            for first in range(0, len(moved), together):
+                self._move(moved[first : first + together], group)
+
+    def _move(self, parameters: list[nn.Parameter], group: dict[str, Any]) -> None:
+        directions = []
+        for parameter in parameters:
+            state = self.state[parameter]
+            if not state:
+                state["momentum"] = torch.zeros_like(parameter)
+            gradient = local(parameter.grad)  # pyright: ignore[reportArgumentType]
+            momentum = local(state["momentum"]).lerp_(gradient, 1 - group["momentum"])
+            directions.append(gradient.lerp(momentum, group["momentum"]).flatten(1))
+        if isinstance(parameters[0], DTensor):
+            updates = _orthogonalized_together(directions, [len(parameter) for parameter in parameters])
+        else:
+            updates = [orthogonalize(direction) for direction in directions]
+        for parameter, update in zip(parameters, updates, strict=True):
+            own = local(parameter)
+            own.mul_(1 - group["lr"] * group["weight_decay"])
+            # An orthogonal (N, M) has RMS 1 / sqrt(max(N, M)); AdamW's updates have about 0.2.
+            scale = 0.2 * max(len(parameter), math.prod(parameter.shape[1:])) ** 0.5
+            own.add_(update.view_as(own).to(own.dtype), alpha=-group["lr"] * scale)
 
 
 def orthogonalize(matrix: Tensor, iterations: int = 5) -> Tensor:
@@ -71,8 +93,43 @@ def orthogonalize(matrix: Tensor, iterations: int = 5) -> Tensor:
     return x.T if tall else x
 
 
+def _orthogonalized_together(parts: list[Tensor], rows: list[int]) -> list[Tensor]:
+    """Orthogonalize at most as many matrices as there are processes, each by a process that puts it together.
+
+    Args:
+        parts: Of each matrix the rows that this process holds.
+        rows: How many rows each has in all.
+
+    Returns:
+        Of each result the rows that this process holds.
+    """
+    own, count = ranks.rank(), ranks.count()
+    matrix, heights = None, [-(-number // count) for number in rows]
+    for owner, (part, number, height) in enumerate(zip(parts, rows, heights, strict=True)):
+        # It is computed in bf16 in any case. The last processes may hold fewer rows than the others, or none.
+        sent = F.pad(part.bfloat16(), (0, 0, 0, height - len(part)))
+        received = [torch.empty_like(sent) for _ in range(count)] if owner == own else None
+        distributed.gather(sent, received, dst=owner)
+        if received is not None:
+            matrix = orthogonalize(torch.cat(received)[:number])
+    updates = []
+    for owner, (part, number, height) in enumerate(zip(parts, rows, heights, strict=True)):
+        given = torch.empty(height, part.shape[1], dtype=torch.bfloat16, device=part.device)
+        sent = None
+        if owner == own:
+            assert matrix is not None
+            sent = list(F.pad(matrix, (0, 0, 0, count * height - number)).split(height))
+        distributed.scatter(given, sent, src=owner)
+        updates.append(given[: len(part)])
+    return updates
+
+
 def build(module: nn.Module, config: Config) -> list[torch.optim.Optimizer]:
-    """The optimizers that together move every trainable parameter of `module` once."""
+    """The optimizers that together move every trainable parameter of `module` once.
+
+    Raises:
+        ConfigError: `adamw_8bit` is asked for and `bitsandbytes` is not installed.
+    """
     parameters = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
     is_table = ("embed", "head")
     tables = {id(p) for m in module.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
@@ -86,20 +143,42 @@ def build(module: nn.Module, config: Config) -> list[torch.optim.Optimizer]:
     chosen = {id(p) for p in matrices}
     rest = [p for _, p in parameters if id(p) not in chosen]
     # Decay would move rows that are to stay as they are.
-    decays = {id(p): p.ndim >= 2 and not getattr(p, "keeps_rows", False) for p in rest}
+    decays = {id(p): p.ndim >= 2 and not getattr(p, "kept_rows", 0) for p in rest}
     groups = [
         {"params": [p for p in rest if decays[id(p)]], "weight_decay": config.weight_decay},
         {"params": [p for p in rest if not decays[id(p)]], "weight_decay": 0.0},
     ]
-    optimizers: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW([g for g in groups if g["params"]], lr=config.learning_rate, betas=config.betas, eps=1e-8)
-    ]
+    groups = [group for group in groups if group["params"]]
+    kind = _adamw_8bit() if config.name == "adamw_8bit" else torch.optim.AdamW
+    optimizers: list[torch.optim.Optimizer] = []
+    if groups:
+        optimizers.append(kind(groups, lr=config.learning_rate, betas=config.betas, eps=1e-8))
     if matrices:
         optimizers.append(Muon(matrices, config.learning_rate, weight_decay=config.weight_decay))
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["peak"] = group["lr"]
     return optimizers
+
+
+def _adamw_8bit() -> Any:
+    try:
+        import bitsandbytes
+    except ImportError:
+        raise ConfigError(
+            "optimizer.name is adamw_8bit, and bitsandbytes, which it needs, is not installed; install "
+            "videopoet[eight-bit] or set optimizer.name=adamw",
+            code="extra_missing",
+        ) from None
+    return bitsandbytes.optim.AdamW8bit
+
+
+def keep_rows(module: nn.Module) -> None:
+    """Take the gradient from the first rows of tables that stay as they are; see `adaptation.keep_text_rows`."""
+    for parameter in module.parameters():
+        kept = getattr(parameter, "kept_rows", 0)
+        if kept and parameter.grad is not None:
+            local(parameter.grad)[: max(0, kept - first_row(parameter))] = 0
 
 
 def schedule(step: int, num_steps: int, config: Config) -> float:
@@ -121,12 +200,28 @@ def state_tensors(optimizers: list[torch.optim.Optimizer]) -> dict[str, Tensor]:
     }
 
 
+def empty_state(optimizers: list[torch.optim.Optimizer], described: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors to read `described` into, under the names of `state_tensors`; divided where their parameter is."""
+    empty = {}
+    for key, tensor in described.items():
+        owner, index, _ = key.split(".", 2)
+        parameters = [p for group in optimizers[int(owner)].param_groups for p in group["params"]]
+        parameter = parameters[int(index)]
+        if isinstance(parameter, DTensor) and parameter.shape == tensor.shape:
+            empty[key] = torch.empty_like(parameter, dtype=tensor.dtype, requires_grad=False)
+        else:
+            empty[key] = torch.empty(tensor.shape, dtype=tensor.dtype)
+    return empty
+
+
 def load_state_tensors(optimizers: list[torch.optim.Optimizer], tensors: dict[str, Tensor]) -> None:
     """Put back what `state_tensors` gave; learning rates are the schedule's and are not stored."""
     for number, optimizer in enumerate(optimizers):
-        state: dict[int, dict[str, Tensor]] = {}
+        state: dict[int, dict[str, Any]] = {}
         for key, tensor in tensors.items():
             owner, index, name = key.split(".", 2)
             if int(owner) == number:
-                state.setdefault(int(index), {})[name] = tensor
+                # Bitsandbytes counts steps in a plain number, torch in a tensor of floats.
+                counts = tensor.ndim == 0 and not tensor.is_floating_point()
+                state.setdefault(int(index), {})[name] = tensor.item() if counts else tensor
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -85,7 +86,8 @@ class VideoReconstruction(Objective):
             fooling = losses.non_saturating_generator_loss(self.adversary["video"](video))
             total = total + self.config.adversarial_weight * fooling
             figures["adversarial"] = fooling.detach()
-        return Losses(total, figures, made=video)
+        tokens = len(batch) * math.prod(self.model.grid(*batch.shape[2:]))
+        return Losses(total, figures, made=video, tokens=tokens)
 
     def adversary_loss(self, batch: Tensor, made: Tensor, step: int) -> Losses:
         assert self.adversary is not None
@@ -177,7 +179,8 @@ class AudioReconstruction(Objective):
             features = torch.stack([losses.feature_matching_loss(one.features, other.features) for one, other in pairs])
             total = total + self.config.adversarial_weight * fooling + self.config.feature_weight * features.mean()
             figures |= {"adversarial": fooling.detach(), "features": features.detach().mean()}
-        return Losses(total, figures, made=made)
+        tokens = len(batch) * self.model.num_quantizers * self.model.num_frames(batch.shape[-1])
+        return Losses(total, figures, made=made, tokens=tokens)
 
     def adversary_loss(self, batch: Tensor, made: Tensor, step: int) -> Losses:
         real, fake = self._judge(batch[..., : made.shape[-1]]), self._judge(made)

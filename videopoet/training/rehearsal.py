@@ -41,15 +41,30 @@ def cost_of(compute: Callable[[], Any], module: torch.nn.Module) -> Cost:
     return Cost(meter.flops, meter.peak)
 
 
-class _Meter(TorchDispatchMode):
-    """Adds up operations, by torch's own formulas, and follows the bytes of every storage to the end of its life.
+class Operations(TorchDispatchMode):
+    """A context that adds up operations, `flops`, by torch's own formulas.
 
     Torch's `FlopCounterMode` also follows modules, and for that puts hooks where a gradient's gradient cannot pass.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.flops = self.now = self.peak = 0
+        self.flops = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        if (formula := flop_registry.get(func._overloadpacket)) is not None:
+            self.flops += formula(*args, **kwargs, out_val=result)
+        return result
+
+
+class _Meter(Operations):
+    """Also follows the bytes of every storage to the end of its life."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
         self.known: set[int] = set()
 
     def note(self, value: Any) -> None:
@@ -69,10 +84,7 @@ class _Meter(TorchDispatchMode):
         self.now -= size
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        result = func(*args, **kwargs)
-        if (formula := flop_registry.get(func._overloadpacket)) is not None:
-            self.flops += formula(*args, **kwargs, out_val=result)
+        result = super().__torch_dispatch__(func, types, args, kwargs)
         for value in tree_iter(result):
             self.note(value)
         return result
