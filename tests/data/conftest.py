@@ -9,6 +9,7 @@ import torch
 from videopoet.data.clips import Config
 from videopoet.data.prepare import prepare
 from videopoet.media.types import Audio, Video
+from videopoet.tokenizers import magvit_v2, soundstream
 
 
 def moving(seconds=2.5, height=48, width=48, tint=0.0, sound=0.4, rate=8.0, speed=1.0):
@@ -69,3 +70,27 @@ def dataset(footage, tmp_path_factory):
     """The footage, prepared as nine frames of 32 pixels a side, and its counts; tests leave it as it is."""
     folder = tmp_path_factory.mktemp("prepared") / "data"
     return folder, prepare(footage, folder, Config(height=32, width=32, num_frames=9), workers=2)
+
+
+def small_video_tokenizer(seed):
+    torch.manual_seed(seed)
+    config = magvit_v2.Config(
+        num_bits=4, patch_size=8, channels=(8, 8), strides=((4, 1),), num_blocks=1, num_middle_blocks=0
+    )
+    return magvit_v2.MagvitV2(config).eval()
+
+
+@pytest.fixture(scope="session")
+def tokenizers():
+    """The smallest video tokenizer and audio tokenizer there are."""
+    video = small_video_tokenizer(0)
+    audio = soundstream.SoundStream(
+        soundstream.Config(patch=40, strides=(2, 4), channels=4, dim=4, codebook_size=8, num_quantizers=2)
+    ).eval()
+    return video, audio
+
+
+@pytest.fixture(scope="session")
+def another():
+    """A video tokenizer of the same shape with other weights."""
+    return small_video_tokenizer(1)

@@ -17,7 +17,6 @@ from videopoet.media.types import Audio
 from videopoet.sequence import layout, vocabulary
 from videopoet.sequence.tasks import TASKS, find_task
 from videopoet.text_encoders.own_tokens import OwnTokens
-from videopoet.tokenizers import magvit_v2, soundstream
 
 SMALL = toybox.Config(height=32, width=32, num_frames=9)
 
@@ -28,16 +27,9 @@ def world(dataset):
 
 
 @pytest.fixture(scope="module")
-def batches_on():
+def batches_on(tokenizers):
     """What makes task batches on a world, with the smallest tokenizers."""
-    torch.manual_seed(0)
-    config = magvit_v2.Config(
-        num_bits=4, patch_size=8, channels=(8, 8), strides=((4, 1),), num_blocks=1, num_middle_blocks=0
-    )
-    video = magvit_v2.MagvitV2(config).eval()
-    audio = soundstream.SoundStream(
-        soundstream.Config(patch=40, strides=(2, 4), channels=4, dim=4, codebook_size=8, num_quantizers=2)
-    ).eval()
+    video, audio = tokenizers
 
     def make(world, tasks=tuple(TASKS), seed=0):
         encoder = OwnTokens.from_words(world.words())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -155,8 +156,8 @@ class Pool:
     scenes: list[Scene]
     texts: list[list[int]]
     """Empty where a clip has no caption."""
-    codes: dict[str, Tensor]
-    """`video` (N, t, h, w) and `audio` (N, Q, s)."""
+    codes: Mapping[str, Any]
+    """`video` (N, t, h, w) and `audio` (N, Q, s), or what gives them for numbers of clips."""
     world: World
     """The world in the size of these clips."""
     resolution: tuple[int, int] | None
@@ -194,13 +195,16 @@ class TaskBatches:
         self.video_tokenizer, self.audio_tokenizer = video_tokenizer, audio_tokenizer
         self.text_encoder, self.vocabulary = text_encoder, vocabulary
         self._pools: dict[int, Pool] = {}
+        self._lock = threading.Lock()
 
     def __call__(self, index: int) -> TaskBatch:
         generator = runtime.generator(self.seed, "task", index)
         number = index // self.config.pool_batches
-        if number not in self._pools:
-            self._pools = {number: self.pool(number, self.config.pool_clips)}
-        pool = self._pools[number]
+        with self._lock:  # several threads may make batches, at most of two pools at a time
+            if number not in self._pools:
+                held = {other: pool for other, pool in self._pools.items() if other == number - 1}
+                self._pools = held | {number: self.pool(number, self.config.pool_clips)}
+            pool = self._pools[number]
         early = index < self.config.early_batches
         weights = [
             share.early_weight if early and share.early_weight is not None else share.weight
@@ -221,8 +225,7 @@ class TaskBatches:
     @torch.no_grad()
     def pool(self, number: int, num_clips: int) -> Pool:
         """Render and tokenize the pool of that number; number 0 has the usual size."""
-        resolution = (None, *self.config.sizes)[number % (1 + len(self.config.sizes))]
-        world = self.world if resolution is None else self.world.of_size(*resolution)
+        world, resolution = self.shown(number)
         scenes = _scenes(world, num_clips, runtime.generator(self.seed, "pool", number))
         scenes.sort(key=lambda scene: len(self.text_encoder.encode_caption(scene.caption)))
         video_codes, audio_codes = [], []
@@ -235,6 +238,11 @@ class TaskBatches:
         codes = {"video": torch.cat(video_codes), "audio": torch.cat(audio_codes)}
         texts = [self.text_encoder.encode_caption(scene.caption) for scene in scenes]
         return Pool(scenes, texts, codes, world, resolution)
+
+    def shown(self, number: int) -> tuple[World, tuple[int, int] | None]:
+        """The world in the size of the pool of that number, and its height and width if they are not the usual ones."""
+        resolution = (None, *self.config.sizes)[number % (1 + len(self.config.sizes))]
+        return self.world if resolution is None else self.world.of_size(*resolution), resolution
 
     @torch.no_grad()
     def batch(self, task: Task, batch_size: int, pool: Pool, generator: torch.Generator) -> TaskBatch:
@@ -264,7 +272,7 @@ class TaskBatches:
             elif view.change is None and not (style and view in task.predict):
                 pieces[name] = view.of(pool.codes[view.modality][chosen])
             else:
-                pieces[name] = self._changed_codes(view, pool.world, scenes, style, generator)
+                pieces[name] = self.changed_codes(view, pool.world, scenes, style, generator)
         # Where nothing is seen, as in text to audio, there is no size to name.
         sees = any(view.modality == "video" for view in (*task.given, *task.predict))
         rows = [
@@ -278,10 +286,10 @@ class TaskBatches:
         ]
         return TaskBatch(task.name, layout.batch_rows(rows, self.vocabulary.special("<pad>")))
 
-    def _changed_codes(
+    def changed_codes(
         self, view: View, world: World, scenes: list[Scene], style: str | None, generator: torch.Generator
     ) -> Tensor:
-        """Codes of a view whose pixels are changed first: masked, turned into structure, or painted in a style."""
+        """The codes of a view whose pixels are changed first: masked, turned into structure, or painted in a style."""
         clips = world.render(scenes, device=self.device, audio=False, truth=view.change == "structure")
         if view.change == "structure":
             assert clips.flow is not None

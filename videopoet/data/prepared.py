@@ -97,13 +97,17 @@ class Dataset:
         self._index(lists[prepare.CLIPS]["sha256"])
 
     def _index(self, expected: str) -> None:
-        """Remember where the row of each clip begins, and which clips are for what: 30 bytes a clip."""
+        """Remember where the row of each clip begins, and which clips are for what: 40 bytes a clip."""
         self._path = self.folder / prepare.CLIPS
         self._offsets = array("Q")
         self.numbers: dict[str, array[int]] = {"train": array("L"), "validation": array("L")}
         """Of the clips of each split."""
         self.sizes, self.heard = array("I"), array("B")
         """Of each clip, its height and width, one after the other, and whether it is heard."""
+        self.shard_names: list[str] = []
+        self.places = array("L")
+        """Of each clip, the number of its shard and its row there, one after the other."""
+        shard_numbers: dict[str, int] = {}
         digest, offset = hashlib.sha256(), 0
         try:
             with self._path.open("rb") as file:
@@ -115,8 +119,11 @@ class Dataset:
                     self.numbers[row["split"]].append(number)
                     self.sizes.extend((row["height"], row["width"]))
                     self.heard.append(row["heard"] == "sound")
+                    shard = shard_numbers.setdefault(row["shard"], len(shard_numbers))
+                    self.places.extend((shard, row["row"]))
         except (OSError, ValueError, KeyError, TypeError):
             expected = "readable"
+        self.shard_names = list(shard_numbers)
         if digest.hexdigest() != expected:
             raise DataError(
                 f"'{self._path.name}' is not the list that was written with {prepare.DATASET}; preparation was "
@@ -132,6 +139,10 @@ class Dataset:
         with self._path.open("rb") as file:
             file.seek(self._offsets[number])
             return json.loads(file.readline())
+
+    def place(self, number: int) -> tuple[str, int]:
+        """The shard of a clip, and its row there."""
+        return self.shard_names[self.places[2 * number]], self.places[2 * number + 1]
 
     def tensor(self, row: dict[str, Any], name: str) -> Tensor:
         """`video`, `audio`, `reference` or `mask` of the clip of a row."""
@@ -205,12 +216,18 @@ class PreparedClips:
             return self
         return PreparedClips(self.dataset, self.config.model_copy(update={"height": height, "width": width}))
 
+    @property
+    def num_starts(self) -> int:
+        """How many frames of a clip can be the first that is shown."""
+        return self.dataset.config.num_frames - self._reach + 1
+
     def scene(self, seed: int) -> Scene:
         """The clip of that number: counting goes through all clips, and then round again, from other frames."""
-        number = self._numbers[seed % len(self._numbers)]
-        spare = self.dataset.config.num_frames - self._reach + 1
-        row = self.dataset.row(number)
-        return Scene(number, seed // len(self._numbers) % spare, row["caption"] or "", row["heard"])
+        return self.stretch(seed % len(self), seed // len(self) % self.num_starts)
+
+    def stretch(self, place: int, first_frame: int) -> Scene:
+        """The clip at that place in the split, shown from a frame on."""
+        return stretch(self.dataset, self._numbers[place], first_frame)
 
     def render(
         self,
@@ -285,6 +302,12 @@ class PreparedClips:
             f"'{self.dataset.folder}' has {found}, and the run wants {wanted}; prepare the footage again with {remedy}",
             code="data_mismatch",
         )
+
+
+def stretch(dataset: Dataset, number: int, first_frame: int = 0) -> Scene:
+    """A clip of either split, shown from a frame on."""
+    row = dataset.row(number)
+    return Scene(number, first_frame, row["caption"] or "", row["heard"])
 
 
 def _pixels(frames: Tensor) -> Tensor:

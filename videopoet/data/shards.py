@@ -78,10 +78,11 @@ class Shards:
     Args:
         folder: Where the shards' names begin.
         entries: For each name its `bytes` and `sha256`; None checks nothing.
+        remedy: What to do about a shard that is missing or was changed.
     """
 
-    def __init__(self, folder: str | Path, entries: dict[str, dict[str, Any]] | None = None):
-        self.folder, self.entries = Path(folder), entries
+    def __init__(self, folder: str | Path, entries: dict[str, dict[str, Any]] | None = None, remedy: str = REMEDY):
+        self.folder, self.entries, self.remedy = Path(folder), entries, remedy
         self._open: OrderedDict[str, Any] = OrderedDict()
         self._checked: set[str] = set()
 
@@ -98,8 +99,9 @@ class Shards:
         try:
             return self._file(shard).get_slice(name)[first:last]
         except (SafetensorError, IndexError) as error:
+            reason = str(error).splitlines()[0]
             raise DataError(
-                f"shard '{shard}' has no rows {first} to {last} of '{name}' ({str(error).splitlines()[0]}); {REMEDY}",
+                f"shard '{shard}' has no rows {first} to {last} of '{name}' ({reason}); {self.remedy}",
                 code="shard_corrupt",
             ) from None
 
@@ -110,7 +112,7 @@ class Shards:
             found = path.stat().st_size if path.is_file() else None
             if found != entry["bytes"]:
                 what = "is missing" if found is None else f"has {found} bytes, written were {entry['bytes']}"
-                raise DataError(f"shard '{shard}' {what}; {REMEDY}", code="shard_corrupt")
+                raise DataError(f"shard '{shard}' {what}; {self.remedy}", code="shard_corrupt")
 
     def check(self, shard: str) -> None:
         """Refuse a shard that is not as it was written."""
@@ -119,7 +121,9 @@ class Shards:
             return
         with path.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != self.entries[shard]["sha256"]:
-                raise DataError(f"shard '{shard}' has another content than was written; {REMEDY}", code="shard_corrupt")
+                raise DataError(
+                    f"shard '{shard}' has another content than was written; {self.remedy}", code="shard_corrupt"
+                )
         self._checked.add(shard)
 
     def _file(self, shard: str) -> Any:
@@ -131,7 +135,7 @@ class Shards:
             opened = safe_open(self.folder / shard, framework="pt")
         except (SafetensorError, OSError, ValueError, OverflowError) as error:
             raise DataError(
-                f"shard '{shard}' cannot be read ({str(error).splitlines()[0]}); {REMEDY}", code="shard_corrupt"
+                f"shard '{shard}' cannot be read ({str(error).splitlines()[0]}); {self.remedy}", code="shard_corrupt"
             ) from None
         self._open[shard] = opened
         if len(self._open) > MOST_OPEN:
