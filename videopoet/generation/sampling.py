@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,7 +25,7 @@ class Sampling:
 
 def guide(conditional: Tensor, unconditional: Tensor, scale: float) -> Tensor:
     """Classifier-free guidance: logits (..., V) moved away from those without the prompt."""
-    return unconditional.float() + scale * (conditional.float() - unconditional.float())
+    return torch.lerp(unconditional.float(), conditional.float(), scale)
 
 
 def keep_top_k(logits: Tensor, top_k: int) -> Tensor:
@@ -48,8 +49,13 @@ def keep_top_p(logits: Tensor, top_p: float) -> Tensor:
 
 def gumbel_noise(shape: tuple[int, ...], generator: Generator) -> Tensor:
     """What `sample` takes, drawn on the CPU: independent standard Gumbel numbers."""
-    uniform = torch.rand(shape, generator=generator)
-    return -torch.log(-torch.log(uniform.clamp(1e-9, 1 - 2**-24)))
+    return gumbel_noises(shape, [generator])[0]
+
+
+def gumbel_noises(shape: tuple[int, ...], generators: Sequence[Generator]) -> Tensor:
+    """The same of several random streams, (R, *shape)."""
+    uniform = torch.stack([torch.rand(shape, generator=generator) for generator in generators])
+    return uniform.clamp_(1e-9, 1 - 2**-24).log_().neg_().log_().neg_()
 
 
 def sample(logits: Tensor, sampling: Sampling, noise: Tensor) -> Tensor:
@@ -66,10 +72,17 @@ def sample(logits: Tensor, sampling: Sampling, noise: Tensor) -> Tensor:
     Returns:
         int64 indices, (N,).
     """
+    shaped = scores(logits, sampling)
+    return (shaped if sampling.temperature == 0 else shaped + noise).argmax(dim=-1)
+
+
+def scores(logits: Tensor, sampling: Sampling) -> Tensor:
+    """What `sample` adds the noise to: logits (..., V) in fp32 under temperature, top-k and top-p."""
     logits = logits.float()
     if sampling.temperature == 0:
-        return logits.argmax(dim=-1)
-    logits = logits / sampling.temperature
+        return logits
+    if sampling.temperature != 1:
+        logits = logits / sampling.temperature
     if sampling.top_k is not None:
         logits = keep_top_k(logits, sampling.top_k)
-    return (keep_top_p(logits, sampling.top_p) + noise).argmax(dim=-1)
+    return keep_top_p(logits, sampling.top_p)

@@ -3,6 +3,7 @@ import torch
 
 from videopoet.generation.decoders.autoregressive import Autoregressive
 from videopoet.generation.sampling import Sampling, guide
+from videopoet.models.cached_pass import CachedPass
 from videopoet.runtime import generator
 from videopoet.sequence.layout import UNKNOWN, batch_rows
 from videopoet.sequence.tasks import TASKS
@@ -51,9 +52,8 @@ def decode_without_cache(poet, row, against=None, scale=1.0):
 def test_cached_equals_uncached(poet, planned, task, monkeypatch):
     row = planned(poet, task)
     expected_tokens, expected_logits = decode_without_cache(poet, row)
-    seen, model = [], poet.parts.language_model
-    plain = type(model).logits
-    monkeypatch.setattr(type(model), "logits", lambda *given: seen.append(plain(*given)) or seen[-1])
+    seen, plain = [], CachedPass.logits
+    monkeypatch.setattr(CachedPass, "logits", lambda *given: seen.append(plain(*given)) or seen[-1])
     (decoded,) = decode(poet, [row])
     known = expected_tokens != UNKNOWN
     assert torch.equal(decoded.tokens[known], expected_tokens[known])

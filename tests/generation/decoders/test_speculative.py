@@ -4,6 +4,7 @@ import torch
 from videopoet.generation.decoders.autoregressive import Autoregressive
 from videopoet.generation.decoders.speculative import Speculative
 from videopoet.generation.sampling import Sampling
+from videopoet.models.cached_pass import CachedPass
 from videopoet.runtime import generator
 from videopoet.sequence.tasks import TASKS
 
@@ -63,13 +64,13 @@ def test_right_guesses_save_passes_and_every_position_is_reported_once(poet, pla
     """A model that repeats the latent frame before is guessed right; the first frame is not."""
     row = planned(poet, TASKS["image_to_video"])
     chosen = int(row.ranges[row.to_generate][0, 0]) + 3
-    plain, passes, steps = type(poet.parts.language_model).logits, [], []
+    plain, passes, steps = CachedPass.logits, [], []
 
-    def always_the_same(model, hidden, start, stop):
+    def always_the_same(read, hidden, start, stop):
         passes.append(len(hidden))
-        return torch.zeros_like(plain(model, hidden, start, stop)).index_fill(1, torch.tensor([chosen - start]), 9.0)
+        return torch.zeros_like(plain(read, hidden, start, stop)).index_fill(-1, torch.tensor([chosen - start]), 9.0)
 
-    monkeypatch.setattr(type(poet.parts.language_model), "logits", always_the_same)
+    monkeypatch.setattr(CachedPass, "logits", always_the_same)
     (decoded,) = speculate(poet, [row], window=8, on_step=lambda: steps.append(1))
     num_unknown = int(row.to_generate.sum())
     assert (decoded.tokens[row.to_generate] == chosen).all()

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Generator, Tensor
-from transformers.cache_utils import Cache, CacheLayerMixin
 
-from videopoet.generation.decoders.base import Decoder
-from videopoet.generation.sampling import Sampling, guide, gumbel_noise, sample
+from videopoet.generation.decoders.base import Decoder, guided_logits
+from videopoet.generation.sampling import Sampling, gumbel_noises, sample
+from videopoet.models.cached_pass import cached_pass
 from videopoet.models.language_model import LanguageModel
 from videopoet.sequence.layout import UNKNOWN, Row, batch_rows
 from videopoet.sequence.vocabulary import Vocabulary
@@ -43,17 +42,15 @@ class Autoregressive(Decoder):
 
         mask, positions = batch.attention_mask(model.causal_prefix), batch.positions
         placed = model.embedding.of_places(batch.modality, batch.places)  # (B, L, D)
-        cache = Cache(layers=[_Layer(length) for _ in range(model.num_layers)])
+        read = cached_pass(model, len(tokens), length)
         fed = 0
         for index, place in enumerate(unknown):
             step = slice(fed, place)
             embeddings = model.embed_tokens(tokens[:, step], batch.modality[:, step]) + placed[:, step]
-            hidden = model(embeddings, mask[:, :, step, :place], positions[:, step], cache)[:, -1]  # (B, D)
+            hidden = read(embeddings, mask[:, :, step, :place], positions[:, step], step)[:, -1]  # (B, D)
             start, stop = ranges[place]
-            logits = model.logits(hidden, start, stop)  # (B, stop - start)
-            if against:
-                logits = guide(*logits.chunk(2), scale=sampling.guidance_scale)
-            noise = torch.stack([gumbel_noise((stop - start,), stream) for stream in generators]).to(device)
+            logits = guided_logits(read, hidden, bool(against), start, stop, sampling.guidance_scale)  # (R, V)
+            noise = gumbel_noises((stop - start,), generators).to(device)
             chosen = start + sample(logits, sampling, noise)
             if start <= end < stop:  # a text, which may end before its last position
                 chosen = chosen.masked_fill(ended, end)
@@ -67,37 +64,3 @@ class Autoregressive(Decoder):
                 break
         tokens = tokens.masked_fill(tokens == UNKNOWN, end).to(rows[0].tokens.device)
         return [row.filled(own[length - len(row.tokens) :]) for row, own in zip(rows, tokens, strict=False)]
-
-
-class _Layer(CacheLayerMixin):
-    """Keys and values of one layer in room for the whole row, so that no step copies those before it."""
-
-    is_sliding = False
-
-    def __init__(self, length: int):
-        super().__init__()
-        self.length, self.filled = length, 0
-
-    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        self.keys, self.values = (
-            states.new_empty(*states.shape[:2], self.length, states.shape[3]) for states in (key_states, value_states)
-        )
-        self.is_initialized = True
-
-    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-        assert self.keys is not None and self.values is not None
-        start, self.filled = self.filled, self.filled + key_states.shape[2]
-        self.keys[:, :, start : self.filled] = key_states
-        self.values[:, :, start : self.filled] = value_states
-        return self.keys[:, :, : self.filled], self.values[:, :, : self.filled]
-
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return self.filled + query_length, 0
-
-    def get_seq_length(self) -> int:
-        return self.filled
-
-    def get_max_length(self) -> int:
-        return self.length

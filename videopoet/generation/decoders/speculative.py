@@ -87,9 +87,7 @@ class Speculative(Decoder):
             chosen = torch.where(complete, guesses, chosen)
             tokens.scatter_(1, places.repeat(num_copies, 1), chosen.repeat(num_copies, 1))
             # The first wrong guess has been put right; those after it are better guesses now.
-            first = [
-                min(index + min(count + 1, size), len(unknown)) for index, count in zip(first, right, strict=True)
-            ]
+            first = [min(index + min(count + 1, size), len(unknown)) for index, count in zip(first, right, strict=True)]
             for _ in range(min(first) - settled):
                 on_step()
             if on_settled is not None:
@@ -128,7 +126,9 @@ class Speculative(Decoder):
             noise.draw(last)
         chosen, slots = None, window % size
         if noise is not None:  # in the order in which noise is held
-            order = torch.zeros_like(window).scatter_(1, slots, torch.arange(size, device=window.device).expand_as(window))
+            order = torch.zeros_like(window).scatter_(
+                1, slots, torch.arange(size, device=window.device).expand_as(window)
+            )
             order = order.repeat(2 if guided else 1, 1)
             hidden = hidden.gather(1, order[..., None].expand_as(hidden))
         kinds = {tuple(ranges[index]) for start, stop in zip(first, last, strict=True) for index in range(start, stop)}

@@ -1,0 +1,248 @@
+"""Passes over a few positions of rows whose earlier keys and values are kept: what decoding does all day.
+
+`cached_pass` chooses. Stock decoders (Llama, Mistral, Qwen2, Qwen3) are computed from their weights on this page: a
+small model spends most of a pass of `transformers` on everything but products. All other families go through
+`transformers`. Both keep keys and values in room for whole rows, made once.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers.cache_utils import Cache, CacheLayerMixin
+
+from videopoet.models.language_model import LanguageModel
+
+STOCK = ("llama", "mistral", "qwen2", "qwen3")
+"""Model types whose layers are one: RMS norm, rotary attention, gated MLP."""
+MOST_COPIED = 2**30
+"""Bytes of weights up to which a model's are laid out anew for its passes; a larger model's are used as they are."""
+
+Places = slice | Tensor
+"""Where in their rows the positions of a pass lie: alike in all rows, or (B, F)."""
+
+
+class CachedPass(ABC):
+    """A language model that remembers what it has read.
+
+    Weights are those of the moment it is made; whoever changes them makes another.
+    """
+
+    def __init__(self, model: LanguageModel):
+        self.model = model
+        self._heads: dict[tuple[int, int], _Linear] = {}
+
+    @abstractmethod
+    def __call__(self, embeddings: Tensor, mask: Tensor, positions: Tensor, places: Places) -> Tensor:
+        """Hidden states, (B, F, D); keys and values are kept at `places`, in place of those there.
+
+        Args:
+            embeddings: (B, F, D).
+            mask: bool (B, 1, F, K), True where a position sees one of the first K places of its row.
+            positions: (B, F), counted without padding.
+            places: Of the positions; none is K or more.
+        """
+
+    @property
+    def head_is_affine(self) -> bool:
+        """Whether the logits of a weighted mean are the weighted mean of the logits."""
+        return self.model.head_shape.cap is None
+
+    def logits(self, hidden: Tensor, start: int, stop: int) -> Tensor:
+        """Logits over the ids in [start, stop), (..., stop - start), of hidden states (..., D)."""
+        if (start, stop) not in self._heads:
+            bias = self.model.head_bias
+            self._heads[start, stop] = _Linear(
+                [(self.model.head_weight[start:stop], None if bias is None else bias[start:stop])], copy=True
+            )
+        return self.model.head_shape(self._heads[start, stop](hidden))
+
+
+def cached_pass(model: LanguageModel, num_rows: int, length: int) -> CachedPass:
+    """Passes over `num_rows` rows of up to `length` positions."""
+    return _Stock(model, num_rows, length) if _is_stock(model.backbone) else _Any(model, length)
+
+
+class _Any(CachedPass):
+    """By way of `transformers`."""
+
+    def __init__(self, model: LanguageModel, length: int):
+        super().__init__(model)
+        self.layers = [_Layer(length) for _ in range(model.num_layers)]
+        self.cache = Cache(layers=[*self.layers])
+
+    def __call__(self, embeddings: Tensor, mask: Tensor, positions: Tensor, places: Places) -> Tensor:
+        for layer in self.layers:
+            layer.places, layer.reach = places, mask.shape[3]
+        return self.model(embeddings, mask, positions, self.cache)
+
+
+class _Layer(CacheLayerMixin):
+    """Keys and values of one layer, written where the next pass says, again if it says so."""
+
+    is_sliding = False
+
+    def __init__(self, length: int):
+        super().__init__()
+        self.length, self.reach = length, 0
+        self.places: Places = slice(0, 0)
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        # Not of whatever memory held: what is not yet written is weighed with zero, and zero times NaN is NaN.
+        self.keys, self.values = (
+            states.new_zeros(*states.shape[:2], self.length, states.shape[3]) for states in (key_states, value_states)
+        )
+        self.is_initialized = True
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        assert self.keys is not None and self.values is not None
+        for held, states in ((self.keys, key_states), (self.values, value_states)):
+            _keep(held, states, self.places)
+        return self.keys[:, :, : self.reach], self.values[:, :, : self.reach]
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self.reach, 0
+
+    def get_seq_length(self) -> int:
+        return self.reach
+
+    def get_max_length(self) -> int:
+        return self.length
+
+
+def _keep(held: Tensor, states: Tensor, places: Places) -> None:
+    """Write states, (B, H, F, D), into those held, (B, H, L, D)."""
+    if isinstance(places, slice):
+        held[:, :, places] = states
+    else:
+        held.scatter_(2, places[:, None, :, None].expand(-1, states.shape[1], -1, states.shape[3]), states)
+
+
+def _is_stock(backbone: Any) -> bool:
+    """Whether the layers are what `_Stock` computes, and nothing has been put between them."""
+    config = backbone.config
+    if config.model_type not in STOCK or getattr(config, "hidden_act", None) != "silu":
+        return False
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    sliding = getattr(config, "sliding_window", None) is not None and config.model_type == "mistral"
+    rope = getattr(config, "rope_parameters", None) or {}
+    if (
+        sliding
+        or kinds != {"full_attention"}
+        or rope.get("rope_type", "default") not in ("default", "linear", "llama3")
+    ):
+        return False
+    linears = (module for layer in backbone.base_model.layers for module in layer.modules() if hasattr(module, "bias"))
+    return all(type(module) is nn.Linear for module in linears)
+
+
+class _Stock(CachedPass):
+    """By the weights of a stock decoder."""
+
+    def __init__(self, model: LanguageModel, num_rows: int, length: int):
+        super().__init__(model)
+        stack = model.backbone.base_model
+        copied = sum(weight.numel() * weight.element_size() for weight in stack.layers.parameters()) <= MOST_COPIED
+        self.layers = [_Block(layer, num_rows, length, copied) for layer in stack.layers]
+        self.norm = stack.norm
+        angles = torch.arange(length, device=stack.norm.weight.device)[:, None] * stack.rotary_emb.inv_freq.float()
+        turns = torch.stack([angles.cos(), angles.sin()]) * stack.rotary_emb.attention_scaling  # (2, L, D / 2)
+        self.cosine = torch.stack([turns[0], turns[0]], dim=1).to(stack.norm.weight.dtype)  # (L, 2, D / 2)
+        self.sine = torch.stack([-turns[1], turns[1]], dim=1).to(stack.norm.weight.dtype)
+
+    def __call__(self, embeddings: Tensor, mask: Tensor, positions: Tensor, places: Places) -> Tensor:
+        seen = torch.zeros_like(mask, dtype=embeddings.dtype).masked_fill_(~mask, float("-inf"))
+        cosine, sine = self.cosine[positions].unsqueeze(2), self.sine[positions].unsqueeze(2)  # (B, F, 1, 2, D / 2)
+        hidden = embeddings
+        for layer in self.layers:
+            hidden = layer(hidden, seen, cosine, sine, places)
+        return _normalized(hidden, self.norm)
+
+
+class _Block:
+    """One layer, with room for its keys and values."""
+
+    def __init__(self, layer: Any, num_rows: int, length: int, copied: bool):
+        attention, mlp = layer.self_attn, layer.mlp
+        self.width, self.scale = attention.head_dim, attention.scaling
+        self.num_heads = attention.q_proj.out_features // self.width
+        self.num_keys = attention.k_proj.out_features // self.width
+        self.read_norm, self.think_norm = layer.input_layernorm, layer.post_attention_layernorm
+        self.read = _Linear(
+            [(p.weight, p.bias) for p in (attention.q_proj, attention.k_proj, attention.v_proj)], copied
+        )
+        self.say = _Linear([(attention.o_proj.weight, attention.o_proj.bias)], copied)
+        self.rise = _Linear([(p.weight, p.bias) for p in (mlp.gate_proj, mlp.up_proj)], copied)
+        self.fall = _Linear([(mlp.down_proj.weight, mlp.down_proj.bias)], copied)
+        self.head_norm: Tensor | None = None
+        if hasattr(attention, "q_norm"):
+            norms = [attention.q_norm] * self.num_heads + [attention.k_norm] * self.num_keys
+            self.head_norm, self.epsilon = torch.stack([norm.weight for norm in norms]), norms[0].variance_epsilon
+        shape = (num_rows, self.num_keys, length, self.width)
+        self.keys, self.values = (attention.k_proj.weight.new_zeros(shape) for _ in range(2))
+
+    def __call__(self, hidden: Tensor, mask: Tensor, cosine: Tensor, sine: Tensor, places: Places) -> Tensor:
+        heads = self.read(_normalized(hidden, self.read_norm)).unflatten(2, (-1, self.width))  # (B, F, H, D)
+        turned, values = heads[:, :, : -self.num_keys], heads[:, :, -self.num_keys :]
+        if self.head_norm is not None:
+            turned = F.rms_norm(turned, (self.width,), None, self.epsilon) * self.head_norm
+        halves = turned.unflatten(3, (2, -1))  # (B, F, H, 2, D / 2)
+        turned = torch.addcmul(halves * cosine, halves.flip(3), sine).flatten(3).transpose(1, 2)
+        _keep(self.keys, turned[:, self.num_heads :], places)
+        _keep(self.values, values.transpose(1, 2), places)
+        reach = mask.shape[3]
+        found = F.scaled_dot_product_attention(
+            turned[:, : self.num_heads],
+            self.keys[:, :, :reach],
+            self.values[:, :, :reach],
+            attn_mask=mask,
+            scale=self.scale,
+            enable_gqa=self.num_keys != self.num_heads,
+        )
+        hidden = hidden + self.say(found.transpose(1, 2).flatten(2))
+        gate, up = self.rise(_normalized(hidden, self.think_norm)).chunk(2, dim=2)
+        return hidden + self.fall(F.silu(gate) * up)
+
+
+class _Linear:
+    """Linear maps of one input, joined end to end.
+
+    Args:
+        parts: Weights (out, in) and biases (out,).
+        copy: Lay the weights out anew: joined, and as the processor's kernels like them best.
+    """
+
+    def __init__(self, parts: Sequence[tuple[Tensor, Tensor | None]], copy: bool):
+        self.parts, self.packed = parts, None
+        weight = parts[0][0]
+        if not copy:
+            return
+        if len(parts) > 1:
+            biases = [part for _, part in parts if part is not None]
+            weight = torch.cat([part for part, _ in parts])
+            self.parts = [(weight, torch.cat(biases) if biases else None)]
+        if weight.device.type == "cpu" and weight.dtype == torch.float32 and _CAN_PACK:
+            self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), None)
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        if self.packed is not None:
+            return torch.ops.mkldnn._linear_pointwise(inputs, self.packed, self.parts[0][1], "none", [], "")
+        outputs = [F.linear(inputs, weight, bias) for weight, bias in self.parts]
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-1)
+
+
+# What torch.compile calls on a CPU; for few rows it is up to twice as fast as F.linear.
+_CAN_PACK = torch.backends.mkldnn.is_available() and all(
+    hasattr(torch.ops.mkldnn, name) for name in ("_reorder_linear_weight", "_linear_pointwise")
+)
+
+
+def _normalized(hidden: Tensor, norm: Any) -> Tensor:
+    return F.rms_norm(hidden, (hidden.shape[-1],), norm.weight, norm.variance_epsilon)
