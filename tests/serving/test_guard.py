@@ -154,7 +154,7 @@ def test_no_path_leaves_the_folder(server, name):
         ({"prompt": ""}, 400, "prompt_empty", "leave it out"),
         ({"prompt": " \u200b "}, 400, "prompt_empty", "leave it out"),
         ({"prompt": "x" * 2001}, 400, "prompt_too_long", "2001 characters; the most is 2000"),
-        ({"prompt": "a\0b"}, 400, "prompt_invalid_character", "zero"),
+        ({"prompt": "a\0b"}, 400, "prompt_invalid_character", "not text"),
         ({"prompt": "\ud800"}, 400, "encoding", "UTF-8"),
         ({"prompt": 5}, 422, "type", "prompt"),
         ({"prompt": ["a"]}, 422, "type", "prompt"),

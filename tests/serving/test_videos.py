@@ -1,8 +1,10 @@
 """The addresses of jobs, over HTTP, with a tiny poet behind them."""
 
 import base64
+import io
 import json
 
+import PIL.Image
 import pytest
 
 from videopoet.sequence.tasks import TASKS
@@ -194,10 +196,65 @@ def test_a_range_of_a_file_is_answered(running, clip):
     assert (answer.status_code, answer.content) == (206, b"ftyp")
 
 
-def test_a_broken_file_fails_its_job_in_a_sentence(running, png):
-    job = running.client.post("/v1/videos", files={"image": ("x.png", png[:60])}).json()
-    error = running.ended(job["id"], "failed")["error"]
-    assert error["code"] == "media_corrupt" and "/" not in error["message"]
+@pytest.fixture(scope="module")
+def files(tmp_path_factory, random_clip, random_sound):
+    """The bytes of uploads, good and bad."""
+    folder = tmp_path_factory.mktemp("files")
+    random_clip(num_frames=20, audio=random_sound(2.5)).save(folder / "clip.mp4")
+    random_clip(num_frames=4).save(folder / "short.mp4")
+    random_sound(0.2).save(folder / "blip.wav")
+    clip = (folder / "clip.mp4").read_bytes()
+    picture = io.BytesIO()
+    pictures = [PIL.Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    pictures[0].save(picture, "WEBP", save_all=True, append_images=pictures[1:], lossless=True)
+    wide = io.BytesIO()
+    PIL.Image.new("L", (64, 8), 255).save(wide, "PNG")
+    return {
+        "clip": clip,
+        "cut clip": clip[:-406],
+        "short clip": (folder / "short.mp4").read_bytes(),
+        "blip": (folder / "blip.wav").read_bytes(),
+        "moving picture": picture.getvalue(),
+        "wide mask": wide.getvalue(),
+    }
+
+
+@pytest.mark.parametrize(
+    ("task", "uploads", "fields", "expected"),
+    [
+        ("text_to_video", {}, {"num_frames": "8"}, "frames_not_on_grid"),
+        ("text_to_video", {}, {"prompt": "a ball " * 40}, "prompt_too_long"),
+        ("text_to_video", {}, {"prompt": "a <bov> ball"}, "prompt_special_token"),
+        ("text_to_audio", {}, {"seconds": "30"}, "range"),
+        ("image_to_video", {"image": "cut picture"}, {}, "media_corrupt"),
+        ("image_to_video", {"image": "moving picture"}, {}, "image_animated"),
+        ("image_to_video", {"image": "clip"}, {}, "image_animated"),
+        ("video_continuation", {"video": "cut clip"}, {}, "media_corrupt"),
+        ("video_continuation", {"video": "short clip"}, {}, "video_too_short"),
+        ("video_continuation", {"video": "clip"}, {"num_frames": "9"}, "frames_not_on_grid"),
+        ("video_captioning", {"video": "blip"}, {}, "no_video_stream"),
+        ("video_to_audio", {"video": "cut clip"}, {}, "media_corrupt"),
+        ("audio_to_video", {"audio": "picture"}, {}, "no_audio_stream"),
+        ("audio_video_continuation", {"image": "picture", "audio": "blip"}, {}, "audio_too_short"),
+        ("inpainting", {"video": "clip", "mask": "wide mask"}, {}, "mask_shape"),
+        ("inpainting", {"video": "clip", "mask": "cut picture"}, {}, "media_corrupt"),
+        ("inpainting", {"video": "clip"}, {"box": "4,4,40,8"}, "box_invalid"),
+        ("inpainting", {"video": "clip"}, {"num_frames": "21"}, "range"),
+        ("outpainting", {"video": "clip"}, {"box": "0,0,1,1"}, "mask_empty"),
+        ("stylization", {"video": "clip", "depth": "wide mask"}, {"prompt": "a ball"}, "depth_shape"),
+    ],
+)
+def test_what_could_only_fail_is_refused_at_once(running, files, png, task, uploads, fields, expected):
+    given = files | {"picture": png, "cut picture": png[:60]}
+    before = running.jobs.counts()
+    answer = running.client.post(
+        "/v1/videos",
+        data={"task": task, **({"prompt": "a red ball"} if task.startswith("text") else {}), **fields},
+        files={name: ("x", given[which]) for name, which in uploads.items()},
+    )
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"]) == (400, expected), error
+    assert "/" not in error["message"].replace("25,0.25", "") and running.jobs.counts() == before
 
 
 def test_the_openapi_document_names_every_address(running):

@@ -20,8 +20,9 @@ from torch.nn import functional as F
 
 from videopoet import runtime
 from videopoet.errors import TaskError
-from videopoet.generation import given
+from videopoet.generation import given, lengths
 from videopoet.generation.filling import Fill, Pieces
+from videopoet.generation.lengths import GOING_ON
 from videopoet.generation.painting import canvas
 from videopoet.generation.poet_folder import Parts
 from videopoet.generation.request import Request
@@ -31,7 +32,7 @@ from videopoet.media.resample import resample_audio
 from videopoet.media.types import Audio, Image, Media, Video
 from videopoet.sequence.tasks import TASKS, Task
 
-GOING_ON, HEARING = TASKS["video_continuation"], TASKS["video_to_audio"]
+HEARING = TASKS["video_to_audio"]
 ROWS_AT_ONCE = 16
 """The most windows whose sound is made in one batch."""
 
@@ -109,10 +110,8 @@ class Composition:
     def _film(self) -> Making[Video]:
         """A clip of any length, from words, a picture or the end of a clip."""
         request, window = self.request, self.window
-        overlap = window.shown_frames(GOING_ON.given[-1])
         known = given.clip(request.video, window) if request.video is not None else None
-        usual = window.num_frames if known is None else window.num_frames - overlap
-        wanted = self._wanted_frames(usual, offset=1 if known is None else 0)
+        wanted = lengths.film_frames(request, window, goes_on=known is not None)
         parts: list[Video] = []
         yield from self.film([Scene(self.prompt, wanted)], known, parts.append)
         sounds = [part.audio.samples for part in parts if part.audio is not None]
@@ -229,7 +228,7 @@ class Composition:
                 sound, most, shown = painted.sound, painted.frames.shape[1], painted.shown()
                 self.facts |= painted.facts
             pieces[view.piece] = window.encode(window.filled_up(shown))
-        wanted = self._wanted_frames(most, most=most)
+        wanted = lengths.clip_frames(request, window, most)
         hears = sound is None and "audio" not in task.gives and self.hears
         self.num_steps = window.num_steps(task) + hears * self._hearing_steps(1)
         made = (yield from self._fill(task, [pieces]))[0]
@@ -262,12 +261,7 @@ class Composition:
     def _sound_alone(self) -> Making[Audio]:
         """A sound from words."""
         task, window = self.request.row, self.window
-        seconds = self.request.seconds or window.seconds
-        if seconds > window.seconds:
-            raise TaskError(
-                f"seconds is {seconds:g}; this model makes sounds of {window.seconds:g} at most; ask for a shorter one",
-                code="range",
-            )
+        seconds = lengths.sound_seconds(self.request, window)
         self.num_steps = window.num_steps(task)
         made = yield from self._fill(task, [{}])
         return _lasting(Audio(window.decode_audio(made[0]["audio_out"]), window.sample_rate), seconds)
@@ -338,26 +332,6 @@ class Composition:
                 else f"the model does not know the words {words}; the result may be without them"
             )
         return torch.tensor(ids)
-
-    def _wanted_frames(self, usual: int, offset: int = 1, most: int | None = None) -> int:
-        """How many new frames the request asks for: `offset` and a multiple of the stride where it counts frames."""
-        request, stride = self.request, self.parts.video_tokenizer.time_stride
-        wanted = request.num_frames or usual
-        if request.seconds is not None:
-            wanted = max(1, round(request.seconds * self.window.frame_rate))
-        elif request.num_frames is not None and (wanted - offset) % stride:
-            nearest = offset + stride * max(1 - offset, round((wanted - offset) / stride))
-            raise TaskError(
-                f"num_frames is {wanted}, which is off the grid; {request.task} makes {offset or stride} + {stride} k "
-                f"frames; use {nearest}",
-                code="frames_not_on_grid",
-            )
-        if most is not None and wanted > most:
-            raise TaskError(
-                f"{wanted} frames are asked for; {request.task} makes at most {most} of what is given; ask for fewer",
-                code="range",
-            )
-        return wanted
 
 
 def _lasting(sound: Audio, seconds: float, longer: bool = True) -> Audio:

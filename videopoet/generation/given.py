@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from videopoet.errors import MediaError, TaskError
 from videopoet.generation.request import Request
-from videopoet.generation.window import Window
+from videopoet.generation.window import Shape, Window
 from videopoet.media.files import Limits, probe, read_audio, read_image, read_video
 from videopoet.media.resample import resample_audio, resample_frames, resize_and_crop
 from videopoet.media.signals import LEAST_FLOW_SIDE, estimated_depth, optical_flow, structure_clip
@@ -29,7 +29,7 @@ SILENT = 1e-4
 """Samples that are all nearer to 0 than this are no sound."""
 
 
-def picture(given: str | Path | Image, window: Window) -> Tensor:
+def picture(given: str | Path | Image, window: Shape) -> Tensor:
     """Pixels of a picture, (3, 1, H, W)."""
     if not isinstance(given, Image):
         given = read_image(given, height=window.height, width=window.width)
@@ -38,7 +38,7 @@ def picture(given: str | Path | Image, window: Window) -> Tensor:
 
 def clip(
     given: str | Path | Video,
-    window: Window,
+    window: Shape,
     *,
     height: int | None = None,
     width: int | None = None,
@@ -76,7 +76,7 @@ def size_of(given: str | Path | Video) -> tuple[int, int]:
 
 def first_window(
     given: str | Path | Video,
-    window: Window,
+    window: Shape,
     warnings: list[str],
     *,
     height: int | None = None,
@@ -117,7 +117,7 @@ def sound(given: str | Path | Audio, warnings: list[str]) -> Audio:
     return heard
 
 
-def whole_sound(given: Audio, window: Window, warnings: list[str]) -> Tensor:
+def whole_sound(given: Audio, window: Shape, warnings: list[str]) -> Tensor:
     """A window's samples, (1, S), of a sound; it goes on in silence where it is shorter."""
     if given.seconds > window.seconds:
         warnings.append(f"the sound is {given.seconds:.3g} seconds long; this task takes the first {window.seconds:g}")
@@ -125,7 +125,7 @@ def whole_sound(given: Audio, window: Window, warnings: list[str]) -> Tensor:
     return F.pad(samples, (0, window.num_samples - samples.shape[1]))
 
 
-def beginning_of(given: Audio, window: Window, num_samples: int) -> Tensor:
+def beginning_of(given: Audio, window: Shape, num_samples: int) -> Tensor:
     """The first samples of a sound, (1, S), to go on from.
 
     Raises:
@@ -154,7 +154,7 @@ def structure(
         CheckpointError: The depth model cannot be read.
     """
     if request.structure is not None:
-        return _given_structure(request.structure, window), None
+        return given_structure(request.structure, window), None
     assert request.video is not None
     enlarged = max(1, math.ceil(LEAST_FLOW_SIDE / min(window.height, window.width)))
     seen = first_window(request.video, window, warnings, height=enlarged * window.height, width=enlarged * window.width)
@@ -162,7 +162,7 @@ def structure(
     depth = None
     if request.depth is not None:
         facts["depth"] = "given"
-        depth = _depth(request.depth, request.video, seen.num_frames, window)
+        depth = depth_maps(request.depth, request.video, seen.num_frames, window)
     elif request.depth_model is not None:
         facts["depth"] = "estimated"
         depth = estimated_depth(seen.frames, request.depth_model, window.parts.device)
@@ -176,7 +176,7 @@ def structure(
     return structure_clip(depth[None] if depth is not None else None, flow[None])[0], seen.audio
 
 
-def mask_frames(given: str | Path | Image | Video, num_frames: int, window: Window) -> tuple[Tensor, str]:
+def mask_frames(given: str | Path | Image | Video, num_frames: int, window: Shape) -> tuple[Tensor, str]:
     """A picture or a clip that marks pixels, uint8 (3, 1 or num_frames, H, W) at its own size; and which it is.
 
     Raises:
@@ -186,7 +186,7 @@ def mask_frames(given: str | Path | Image | Video, num_frames: int, window: Wind
     return _over_time("mask", given, num_frames, window)
 
 
-def check_shape(name: str, size: tuple[int, int], clip_size: tuple[int, int], window: Window) -> None:
+def check_shape(name: str, size: tuple[int, int], clip_size: tuple[int, int], window: Shape) -> None:
     """Refuse what is neither of the shape of the clip that it belongs to nor of the result's; sizes may differ.
 
     Raises:
@@ -205,7 +205,7 @@ def same_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:
     return abs(size[1] / size[0] * other[0] - other[1]) <= max(1.0, SAME_SHAPE * other[1])
 
 
-def _over_time(name: str, given: str | Path | Image | Video, num_frames: int, window: Window) -> tuple[Tensor, str]:
+def _over_time(name: str, given: str | Path | Image | Video, num_frames: int, window: Shape) -> tuple[Tensor, str]:
     """A picture, (3, 1, H, W), or the frames of a clip that stand beside those of another, (3, num_frames, H, W)."""
     if isinstance(given, (str, Path)):
         kind = probe(given, limits=LIMITS).kind
@@ -228,8 +228,8 @@ def _over_time(name: str, given: str | Path | Image | Video, num_frames: int, wi
     return frames, "clip"
 
 
-def _depth(
-    given: str | Path | Image | Video | Tensor, video: str | Path | Video, num_frames: int, window: Window
+def depth_maps(
+    given: str | Path | Image | Video | Tensor, video: str | Path | Video, num_frames: int, window: Shape
 ) -> Tensor:
     """Given depth in the window, (1, T, H, W), larger where nearer.
 
@@ -289,7 +289,7 @@ def _array(path: Path) -> Tensor:
         ) from None
 
 
-def _given_structure(given: Tensor, window: Window) -> Tensor:
+def given_structure(given: Tensor, window: Shape) -> Tensor:
     """Depth and motion that are given, checked."""
     height, width, most = window.height, window.width, window.num_frames
     if given.ndim != 4 or given.shape[::2] != (3, height) or given.shape[3] != width or not 1 <= given.shape[1] <= most:

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from videopoet.errors import TaskError
 from videopoet.generation import given
 from videopoet.generation.request import Request
-from videopoet.generation.window import Window
+from videopoet.generation.window import Shape
 from videopoet.media.types import Audio, Image, Video
 from videopoet.sequence.conditions import REGIONS, Change, keep_mask, masked_clip
 
@@ -50,7 +50,7 @@ class Canvas:
         return blended(Video(self.frames[:, :num_frames], 1.0).pixels(), made, self.keep[:num_frames])
 
 
-def canvas(request: Request, window: Window, warnings: list[str]) -> Canvas:
+def canvas(request: Request, window: Shape, warnings: list[str]) -> Canvas:
     """The clip of an inpainting or outpainting request, with what of it is kept.
 
     Raises:
@@ -117,7 +117,7 @@ def _checked(frames: Tensor, keep: Tensor, sound: Audio | None, facts: dict[str,
     return Canvas(frames, keep, sound, facts)
 
 
-def _placed(request: Request, size: tuple[int, int], window: Window, warnings: list[str]) -> Canvas:
+def _placed(request: Request, size: tuple[int, int], window: Shape, warnings: list[str]) -> Canvas:
     """The whole clip in the box of a result that goes on around it; without a box, as large as fits, in the middle."""
     assert request.video is not None
     height, width = size
@@ -148,7 +148,7 @@ def _placed(request: Request, size: tuple[int, int], window: Window, warnings: l
     return _checked(frames, keep, clip.audio, {"box": [round(side, 4) for side in box]})
 
 
-def _boxed(box: tuple[float, ...], size: tuple[int, int], window: Window) -> Tensor:
+def _boxed(box: tuple[float, ...], size: tuple[int, int], window: Shape) -> Tensor:
     """Which pixels of the window a box of the given clip touches, bool (1, H, W)."""
     height, width = size
     scale = max(window.height / height, window.width / width)
@@ -185,7 +185,7 @@ def _in_pixels(box: tuple[float, ...], size: tuple[int, int]) -> tuple[float, ..
 
 
 def _drawn(
-    mask: str | Path | Image | Video, size: tuple[int, int], num_frames: int, window: Window
+    mask: str | Path | Image | Video, size: tuple[int, int], num_frames: int, window: Shape
 ) -> tuple[Tensor, str]:
     """What a mask marks in the window, bool (1 or T, H, W), and whether it is a picture or a clip."""
     frames, kind = given.mask_frames(mask, num_frames, window)

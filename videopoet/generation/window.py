@@ -6,6 +6,7 @@ Media becomes codes here, and codes media; and a task's pieces become a row whos
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -19,7 +20,38 @@ from videopoet.sequence.conditions import View
 from videopoet.sequence.tasks import Task
 
 
-class Window:
+@dataclass(eq=False)
+class Shape:
+    """A window in media alone, for those who look at what is given without having the model."""
+
+    height: int
+    width: int
+    num_frames: int
+    frame_rate: float
+    time_stride: int
+    """Frames of a latent frame after the first."""
+    sample_rate: int
+    hop: int
+    """Samples of a frame of audio codes."""
+
+    @property
+    def seconds(self) -> float:
+        return self.num_frames / self.frame_rate
+
+    @property
+    def num_samples(self) -> int:
+        return round(self.seconds * self.sample_rate)
+
+    def shown_frames(self, view: View) -> int:
+        """How many frames of a window a view shows."""
+        return 1 + (view.count(1 + (self.num_frames - 1) // self.time_stride) - 1) * self.time_stride
+
+    def shown_samples(self, view: View) -> int:
+        """How many samples of a window a view shows."""
+        return view.count(self.num_samples // self.hop) * self.hop
+
+
+class Window(Shape):
     """The shape of a window of a poet, in media and in codes.
 
     Args:
@@ -32,20 +64,21 @@ class Window:
     """
 
     def __init__(self, parts: Parts, height: int | None = None, width: int | None = None):
-        settings = parts.settings
+        settings, hearing = parts.settings, parts.audio_tokenizer
         self.parts = parts
-        self.height, self.width = height or settings.height, width or settings.width
-        self.frame_rate, self.num_frames = settings.frame_rate, settings.num_frames
-        self.sample_rate = parts.audio_tokenizer.sample_rate
-        self.num_samples = round(self.num_frames / self.frame_rate * self.sample_rate)
+        super().__init__(
+            height or settings.height,
+            width or settings.width,
+            settings.num_frames,
+            settings.frame_rate,
+            parts.video_tokenizer.time_stride,
+            hearing.sample_rate,
+            hearing.hop,
+        )
         self._check_size()
         self.grid = parts.video_tokenizer.grid(self.num_frames, self.height, self.width)
-        self.audio_grid = (parts.audio_tokenizer.num_quantizers, parts.audio_tokenizer.num_frames(self.num_samples))
+        self.audio_grid = (hearing.num_quantizers, hearing.num_frames(self.num_samples))
         parts.language_model.embedding.check(self.grid)
-
-    @property
-    def seconds(self) -> float:
-        return self.num_frames / self.frame_rate
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Codes, (t, h, w), of pixels, (3, T, H, W)."""
@@ -72,14 +105,6 @@ class Window:
         """Pixels, (3, T, H, W), made a whole window by repeating the last frame."""
         missing = self.num_frames - pixels.shape[1]
         return torch.cat([pixels, pixels[:, -1:].expand(-1, missing, -1, -1)], dim=1)
-
-    def shown_frames(self, view: View) -> int:
-        """How many frames of a window a view shows."""
-        return 1 + (view.count(self.grid[0]) - 1) * self.parts.video_tokenizer.time_stride
-
-    def shown_samples(self, view: View) -> int:
-        """How many samples of a window a view shows."""
-        return view.count(self.audio_grid[1]) * self.parts.audio_tokenizer.hop
 
     def num_steps(self, task: Task) -> int:
         """How many tokens are chosen in a row of a task, at the most."""

@@ -15,9 +15,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from videopoet.errors import TaskError
 from videopoet.generation.request import LONGEST_PROMPT, Request
+from videopoet.generation.window import Shape
 from videopoet.sequence.cameras import CAMERA_MOVES
 from videopoet.sequence.conditions import REGIONS
 from videopoet.sequence.tasks import find_task
+from videopoet.text_encoders.own_tokens import check_words
 
 
 def _no_bool(value: Any) -> Any:
@@ -209,6 +211,16 @@ def check_against(model: dict[str, Any], asked: Asked, most_seconds: float) -> N
             ),
             "seconds",
         )
+    for name in ("prompt", "negative_prompt"):
+        # A token is at most a word, so that so many words are surely too many tokens.
+        if (words := len(fields.get(name, "").split())) > model["longest_prompt"]:
+            raise with_param(
+                TaskError(
+                    f"{name} has {words} words; this model reads {model['longest_prompt']} tokens; shorten it",
+                    code="prompt_too_long",
+                ),
+                name,
+            )
     if fields.get("upscale") and not model["upscales"]:
         raise with_param(
             TaskError(
@@ -217,6 +229,20 @@ def check_against(model: dict[str, Any], asked: Asked, most_seconds: float) -> N
             ),
             "upscale",
         )
+
+
+def window_of(model: dict[str, Any], asked: Asked) -> Shape:
+    """The window that a model, as its worker describes it, makes a request in."""
+    usual = model["settings"]
+    return Shape(
+        asked.fields.get("height", usual["height"]),
+        asked.fields.get("width", usual["width"]),
+        usual["num_frames"],
+        usual["frame_rate"],
+        model["time_stride"],
+        model["sample_rate"],
+        model["audio_hop"],
+    )
 
 
 def shape_of(asked: Asked) -> str | None:
@@ -271,15 +297,15 @@ def explained(error: ValidationError, model: type[BaseModel]) -> TaskError:
 def _check_words(name: str, text: str | None) -> None:
     if text is None:
         return
-    code = remedy = None
-    if not any(not character.isspace() and unicodedata.category(character) != "Cf" for character in text):
-        code, found, remedy = "prompt_empty", "holds nothing that can be seen", "write what to make, or leave it out"
-    elif "\0" in text:
-        code, found, remedy = "prompt_invalid_character", "holds a zero character", "take it out"
-    elif any("\ud800" <= character <= "\udfff" for character in text):
-        code, found, remedy = "encoding", "holds half of a surrogate pair, which is no text", "encode it as UTF-8"
-    if code is not None:
-        raise with_param(TaskError(f"{name} {found}; words fit; {remedy}", code=code), name)
+    try:
+        if not any(not character.isspace() and unicodedata.category(character) != "Cf" for character in text):
+            raise TaskError(
+                f"{name} holds nothing that can be seen; words fit; write what to make, or leave it out",
+                code="prompt_empty",
+            )
+        check_words(text)
+    except TaskError as error:
+        raise with_param(error, name) from None
 
 
 def _sides(size: str, fields: dict[str, Any]) -> dict[str, int]:

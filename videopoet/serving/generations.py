@@ -18,7 +18,7 @@ from videopoet.serving import bodies
 from videopoet.serving.bodies import Body
 from videopoet.serving.fields import with_param
 from videopoet.serving.jobs import Job
-from videopoet.serving.videos import ERRORS, LOOK_SECONDS, content, service_of, submitted
+from videopoet.serving.videos import ERRORS, LOOK_SECONDS, content, service_of, submit, submitted
 
 WAIT_SECONDS = 900.0
 MOST_PICTURES = 4
@@ -62,7 +62,7 @@ async def images(request: Request) -> Pictures:
                 if count > 1 and isinstance(values.get("seed"), int):
                     values["seed"] += number
                 one = Body(values, body.files if number == count - 1 else {})
-                jobs.append(await run_in_threadpool(service.intake.submit, owner, one, default_task="text_to_image"))
+                jobs.append(await submit(request, one, default_task="text_to_image"))
         except BaseException:
             for job in jobs:
                 service.jobs.cancel(job.id, owner)
@@ -83,7 +83,7 @@ async def audio(request: Request) -> FileResponse:
         _only(body, "response_format", "wav")
         has_clip = {"video", "input_reference"} & {*body.fields, *body.files}
         task = "video_to_audio" if has_clip else "text_to_audio"
-        job = await run_in_threadpool(service.intake.submit, request.state.owner, body, default_task=task)
+        job = await submit(request, body, default_task=task)
     (ended,) = await _ended(request, [job])
     return _file(request, ended, "audio")
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from videopoet.config import BaseConfig
 from videopoet.errors import TaskError
+from videopoet.generation.examination import examine
 from videopoet.sequence.tasks import TASKS
 from videopoet.serving import bodies, fields
 from videopoet.serving.bodies import Body
@@ -170,6 +171,7 @@ class Intake:
                     self.storage.take_in(job_id, target, path, keep=True)
                 else:
                     self.storage.take_in(job_id, target, body.files.pop(name), keep=False)
+            self._examine(asked, {target: self.storage.input(job_id, target) for target in targets.values()})
             request = {"fields": asked.fields, "inputs": sorted(targets.values()), "fps": asked.fps}
             parent = remixed or next(iter(references.values()), None)
             return self.jobs.add(
@@ -189,6 +191,13 @@ class Intake:
                     code="job_unknown",
                 ) from None
             raise
+
+    def _examine(self, asked: fields.Asked, media: dict[str, Path]) -> None:
+        """Read what is given as the worker will: what cannot be made is refused here, while its sender waits."""
+        model = self.jobs.model()
+        if model is not None:  # else the worker is the first to know, and the job fails with the same words
+            request = fields.request_of(asked.task, asked.fields, media)
+            examine(request, fields.window_of(model, asked), model["tasks"])
 
     @staticmethod
     def _part(source: Job, target: str) -> str:

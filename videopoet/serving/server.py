@@ -33,6 +33,8 @@ from videopoet.serving.views import task_view
 
 STUDIO = Path(__file__).parent / "studio"
 ROOM_SECONDS = 60.0
+MOST_EXAMINED = 2
+"""Requests whose files are looked at at once: each takes a process that decodes."""
 
 
 class Service:
@@ -64,6 +66,7 @@ class Service:
         self.storage = Storage(folder)
         self.jobs = Jobs(self.storage.queue)
         self.intake = Intake(self.jobs, self.storage, self.ceilings)
+        self.examining = anyio.CapacityLimiter(MOST_EXAMINED)
         own = ["--folder", str(self.storage.folder), "--most-seconds", str(self.ceilings.most_seconds)]
         self.supervisor = Supervisor(self.jobs, num_workers, [*own, *worker_arguments])
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import anyio
@@ -78,9 +79,20 @@ def shown(service: Service, job: Job) -> JobView:
 
 async def submitted(request: Request, **how: Any) -> Job:
     """The job that a body asks for, in the queue."""
+    async with bodies.read(request, service_of(request).storage) as body:
+        return await submit(request, body, **how)
+
+
+async def submit(request: Request, body: bodies.Body, **how: Any) -> Job:
+    """The same of a body that has been read."""
     service = service_of(request)
-    async with bodies.read(request, service.storage) as body:
-        return await run_in_threadpool(service.intake.submit, request.state.owner, body, **how)
+    has_media = bool(body.files) or any(isinstance(body.fields.get(name), dict) for name in bodies.MEDIA_FIELDS)
+    return await _in_turn(service, partial(service.intake.submit, request.state.owner, body, **how), has_media)
+
+
+async def _in_turn(service: Service, call: Callable[[], Job], has_media: bool) -> Job:
+    """Files are looked at a few at a time, in threads of their own, so that no other request waits for them."""
+    return await anyio.to_thread.run_sync(call, limiter=service.examining if has_media else None)
 
 
 @router.post("", operation_id="create_video")
@@ -100,17 +112,11 @@ async def extend(request: Request) -> JobView:
 @router.post("/edits", operation_id="edit_video")
 async def edit(request: Request) -> JobView:
     """Change a clip: fill a region (mask or box), or paint it anew as the prompt says; or do as `task` says."""
-    service = service_of(request)
-    async with bodies.read(request, service.storage) as body:
+    async with bodies.read(request, service_of(request).storage) as body:
         has_region = {"mask", "box"} & {*body.fields, *body.files}
-        job = await run_in_threadpool(
-            service.intake.submit,
-            request.state.owner,
-            body,
-            default_task="inpainting" if has_region else "stylization",
-            required="video",
-        )
-    return await run_in_threadpool(shown, service, job)
+        task = "inpainting" if has_region else "stylization"
+        job = await submit(request, body, default_task=task, required="video")
+    return await run_in_threadpool(shown, service_of(request), job)
 
 
 @router.get("", operation_id="list_videos")
@@ -167,7 +173,8 @@ async def remix(request: Request, job: KnownJob) -> JobView:
     """Ask again for what a job was asked for, with what the body changes in it, such as the prompt."""
     service = service_of(request)
     async with bodies.read(request, service.storage) as body:
-        made = await run_in_threadpool(service.intake.again, request.state.owner, job, body)
+        again = partial(service.intake.again, request.state.owner, job, body)
+        made = await _in_turn(service, again, has_media=bool(body.files or job.request["inputs"]))
     return await run_in_threadpool(shown, service, made)
 
 

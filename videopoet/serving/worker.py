@@ -194,6 +194,9 @@ def describe(poet: VideoPoet) -> dict[str, Any]:
         **poet.describe(),
         "sizes": [[width, height] for height, width in sizes],
         "time_stride": parts.video_tokenizer.time_stride,
+        "sample_rate": parts.audio_tokenizer.sample_rate,
+        "audio_hop": parts.audio_tokenizer.hop,
+        "longest_prompt": parts.text_encoder.longest,
         "upscales": parts.super_resolution is not None,
     }
 
