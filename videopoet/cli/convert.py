@@ -15,9 +15,15 @@ def convert(
     source: Annotated[str, typer.Argument(metavar="MODEL", help="A causal LM of transformers: a folder or a hub id.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the poet.")],
     video_tokenizer: Annotated[
-        Path | None, typer.Option(help="Folder of a tokenizer or a poet; without it, the one that ships.")
+        str | None,
+        typer.Option(
+            help="Folder of a tokenizer or a poet, or the hub id of a published one; without it, the one that ships."
+        ),
     ] = None,
-    audio_tokenizer: Annotated[Path | None, typer.Option(help="The same for sound.")] = None,
+    audio_tokenizer: Annotated[str | None, typer.Option(help="The same for sound.")] = None,
+    audio_levels: Annotated[
+        int | None, typer.Option(min=1, help="How many levels of a published codec to use; 4 without it.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the new rows.")] = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -27,16 +33,25 @@ def convert(
     """
     check_folder(output)
 
+    from videopoet import presets
     from videopoet.generation import convert as conversion
 
     made = conversion.convert(
-        source, output, video_tokenizer=video_tokenizer, audio_tokenizer=audio_tokenizer, seed=seed
+        source,
+        output,
+        video_tokenizer=video_tokenizer,
+        audio_tokenizer=audio_tokenizer,
+        audio_levels=audio_levels,
+        seed=seed,
     )
     if made.causal_prefix:
         say(
             f"warning: models of the family '{made.family}' ignore a mask that is bidirectional over the prefix; this "
             "one is trained and used with a causal prefix"
         )
+    usual = presets.small().world.sample_rate
+    rate = "" if made.sample_rate == usual else f" --set world.sample_rate={made.sample_rate}"
+    train = f"videopoet train --preset small --init-from {made.folder} --stages language_model{rate} --output FOLDER"
     described = {
         "poet": str(made.folder),
         "family": made.family,
@@ -50,6 +65,6 @@ def convert(
         },
         "longest_row": made.longest,
         "prefix": "causal" if made.causal_prefix else "bidirectional",
-        "next": f"videopoet train --preset small --init-from {made.folder} --stages language_model --output FOLDER",
+        "next": train,
     }
     print_tree(described, as_json)

@@ -50,6 +50,7 @@ def train(
     from videopoet.training import footage, run
 
     if footage.is_raw(config.data):
+        run.check_source(config, run.stage_names(stages))
         config = _prepared(config, output)
     config, notes = footage.fitted(config)
     for note in notes:

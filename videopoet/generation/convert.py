@@ -21,7 +21,7 @@ from videopoet.runtime import generator
 from videopoet.sequence import vocabulary as vocabularies
 from videopoet.sequence.vocabulary import Vocabulary
 from videopoet.text_encoders.own_tokens import OwnTokens
-from videopoet.tokenizers.base import AudioTokenizer, Tokenizer, VideoTokenizer
+from videopoet.tokenizers.base import AudioTokenizer, Published, PublishedAudioTokenizer, Tokenizer, VideoTokenizer
 
 _FILES = ["*.json", "*.safetensors", "*.model", "*.txt"]
 _OTHER_FORMATS = ["original/*", "consolidated*", "onnx/*"]
@@ -38,6 +38,8 @@ class Conversion:
     added: int
     """Parameters that were not there before."""
     vocabulary: vocabularies.Config
+    sample_rate: int
+    """Of the sound that its audio tokenizer takes, in Hz."""
     longest: int | None
     """The most positions of a row."""
     causal_prefix: bool
@@ -50,6 +52,7 @@ def convert(
     *,
     video_tokenizer: str | Path | None = None,
     audio_tokenizer: str | Path | None = None,
+    audio_levels: int | None = None,
     seed: int = 0,
 ) -> Conversion:
     """Make a poet of a Hugging Face causal LM and two tokenizers, whole or not at all.
@@ -57,12 +60,15 @@ def convert(
     Args:
         source: A folder, or an id on the Hugging Face hub. Weights are read from safetensors only.
         output: The poet's folder, which must not be there yet. Weights keep the precision of `source`.
-        video_tokenizer: A tokenizer's folder, or that of a poet that has one; without it, the one that ships.
+        video_tokenizer: A tokenizer's folder, or that of a poet that has one, or the hub id of a published tokenizer;
+            without it, the one that ships.
         audio_tokenizer: The same for sound.
+        audio_levels: How many levels of a published codec are used; without it, 4 or what its folder says.
         seed: Of the new rows.
 
     Raises:
-        ConfigError: `output` is there, or the model cannot be steered as a poet's must be.
+        ConfigError: `output` is there, or the model cannot be steered as a poet's must be, or a tokenizer's codes are
+            none that a row can hold.
         CheckpointError: A model or tokenizer is missing, broken or of the wrong kind.
     """
     output = Path(output)
@@ -74,6 +80,8 @@ def convert(
     folder = _folder(source)
     settings, video = _tokenizer(video_tokenizer, "video_tokenizer", VideoTokenizer)
     _, audio = _tokenizer(audio_tokenizer, "audio_tokenizer", AudioTokenizer)
+    if audio_levels is not None:
+        _use_levels(audio, audio_levels)
     text_encoder = _text_encoder(folder)
     backbone = _backbone(folder)
     before = sum(parameter.numel() for parameter in backbone.parameters())
@@ -109,6 +117,7 @@ def convert(
         parameters=after,
         added=after - before,
         vocabulary=vocabulary.config,
+        sample_rate=audio.sample_rate,
         longest=model.longest,
         causal_prefix=model.causal_prefix,
     )
@@ -196,20 +205,39 @@ def _tokenizer(path: str | Path | None, part: str, kind: type[Tokenizer]) -> tup
             code="checkpoint_missing",
         )
     folder = poet_folder.BUNDLED if path is None else Path(path)
+    if path is not None and not folder.is_dir():
+        folder = poet_folder.from_hub(str(path), ["*.json", "*.safetensors"])
     if (folder / CONTENTS).exists():
         contents = poet_folder.read_contents(folder)
         return contents.settings, registry.component("tokenizers", getattr(contents, part)).load(folder / part)
     values = checkpoint.read_json(folder / "config.json")
     for name in registry.names("tokenizers"):
         component: Any = registry.component("tokenizers", name)
-        try:
-            fits = issubclass(component, kind) and bool(component.Config.from_dict(values))
-        except ConfigError:
-            continue
-        if fits:
+        if issubclass(component, kind) and component.is_described_by(values):
             return Settings(), component.load(folder)
+    published = " or ".join(_published(kind))
     raise CheckpointError(
-        f"'{folder}' is no {part.replace('_', ' ')}: its config.json fits none; give a folder that `videopoet train` "
-        "wrote, or a poet's",
+        f"'{path}' is no {part.replace('_', ' ')}: its config.json fits none; give a folder that `videopoet train` "
+        f"wrote, a poet's, or a published {published}",
         code="checkpoint_mismatch",
     )
+
+
+def _published(kind: type[Tokenizer]) -> list[str]:
+    """The names of the published tokenizers of a kind."""
+    components = {name: registry.component("tokenizers", name) for name in registry.names("tokenizers")}
+    return [
+        name
+        for name, component in components.items()
+        if issubclass(component, kind) and issubclass(component, Published)
+    ]
+
+
+def _use_levels(audio: AudioTokenizer, num_levels: int) -> None:
+    if not isinstance(audio, PublishedAudioTokenizer):
+        raise ConfigError(
+            f"{num_levels} audio levels are asked for; this tokenizer has {audio.num_quantizers} and uses all of them, "
+            "as only a published codec can use fewer; leave it out",
+            code="tokenizer_unfit",
+        )
+    audio.use_levels(num_levels)

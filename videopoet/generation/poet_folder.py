@@ -26,7 +26,7 @@ from videopoet.registry import component
 from videopoet.sequence import vocabulary as vocabularies
 from videopoet.sequence.vocabulary import Vocabulary
 from videopoet.text_encoders.base import TextEncoder
-from videopoet.tokenizers.base import AudioTokenizer, Tokenizer, VideoTokenizer
+from videopoet.tokenizers.base import AudioTokenizer, VideoTokenizer
 
 BUNDLED = Path(__file__).parents[1] / "bundled"
 """The poet that ships inside the package."""
@@ -116,8 +116,8 @@ def save(parts: Parts, folder: str | Path, dtype: torch.dtype) -> None:
             language_model = copy.deepcopy(language_model).to(dtype)
         language_model.save(place / "language_model")
         parts.text_encoder.save(place / "language_model")
-        _save_tokenizer(parts.video_tokenizer, place / "video_tokenizer", dtype)
-        _save_tokenizer(parts.audio_tokenizer, place / "audio_tokenizer", dtype)
+        parts.video_tokenizer.save(place / "video_tokenizer", dtype)
+        parts.audio_tokenizer.save(place / "audio_tokenizer", dtype)
         if parts.super_resolution is not None:
             parts.super_resolution.save(place / "super_resolution", dtype)
 
@@ -247,15 +247,6 @@ def _device(name: torch.device | str | None) -> torch.device:
             code="device_invalid",
         ) from None
     return device
-
-
-def _save_tokenizer(tokenizer: Tokenizer, folder: Path, dtype: torch.dtype) -> None:
-    """Codebooks keep their dtype: a rounded one would give other codes than the language model was trained on."""
-    tensors = {
-        name: tensor.to(dtype) if tensor.is_floating_point() and not name.startswith("quantizer.") else tensor
-        for name, tensor in tokenizer.state_dict().items()
-    }
-    checkpoint.save_component(folder, tokenizer.config, tensors)
 
 
 def _name(part: object) -> str:

@@ -32,7 +32,7 @@ from videopoet.sequence.vocabulary import Vocabulary
 from videopoet.text_encoders.base import TextEncoder
 from videopoet.text_encoders.own_tokens import OwnTokens
 from videopoet.tokenizers import magvit_v2, soundstream
-from videopoet.tokenizers.base import AudioTokenizer, Tokenizer, VideoTokenizer
+from videopoet.tokenizers.base import AudioTokenizer, Published, Tokenizer, VideoTokenizer
 from videopoet.tokenizers.magvit_v2 import MagvitV2
 from videopoet.tokenizers.soundstream import SoundStream
 from videopoet.training import adaptation, journal, loop, next_token, reconstruction, super_resolution
@@ -154,6 +154,7 @@ def _train_stages(
     if config.init_from is not None:
         source = poet_folder.load(None if config.init_from == "bundled" else config.init_from, "cpu", torch.float32)
     for stage in stages:
+        _check_source(config, source, stages)
         if (output / stage / DONE).exists():
             continue
         if stage == "video_tokenizer":
@@ -173,6 +174,35 @@ def _train_stages(
 
 
 def last_figures(output: str | Path) -> dict[str, dict[str, Any]]:
+def check_source(config: RunConfig, stages: tuple[StageName, ...]) -> None:
+    """Refuse, before any clip is looked at, a poet to start from that these stages or clips do not suit.
+
+    Raises:
+        ConfigError: Its tokenizers cannot be trained, or take sound of another rate.
+        CheckpointError: It is missing or broken.
+    """
+    if config.init_from is not None:
+        source = poet_folder.load(None if config.init_from == "bundled" else config.init_from, "cpu", torch.float32)
+        _check_source(config, source, stages)
+
+
+def _check_source(config: RunConfig, source: Parts, stages: tuple[StageName, ...]) -> None:
+    for stage, tokenizer in (("video_tokenizer", source.video_tokenizer), ("audio_tokenizer", source.audio_tokenizer)):
+        if stage in stages and isinstance(tokenizer, Published):
+            raise ConfigError(
+                f"the stage {stage} is asked for, and '{config.init_from}' has a published {tokenizer.family}, which "
+                "is used as it is; leave the stage out, such as with --stages language_model",
+                code="stage_unknown",
+            )
+    rate = source.audio_tokenizer.sample_rate
+    if "audio_tokenizer" not in stages and "language_model" in stages and rate != config.world.sample_rate:
+        raise ConfigError(
+            f"the clips have {config.world.sample_rate} samples of sound a second, the audio tokenizer of "
+            f"'{config.init_from}' takes {rate}; add --set world.sample_rate={rate}",
+            code="config_invalid",
+        )
+
+
     """Of each stage in a run's folder, the last figures of its training and its validation."""
     figures = {}
     for stage in STAGES:
