@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -12,10 +13,11 @@ from torch import Tensor
 
 from videopoet import runtime
 from videopoet.data import toybox
-from videopoet.data.mixture import MixtureConfig, Pool, TaskBatches
+from videopoet.data.mixture import MixtureConfig, Pool, TaskBatch, TaskBatches
 from videopoet.data.prepared import PreparedClips, Scene
 from videopoet.data.tokens import TOKENS, TokenCache, Views, finish, starts, tokenize
 from videopoet.data.world import World
+from videopoet.errors import DataError
 from videopoet.nn import ranks
 from videopoet.sequence.conditions import View
 from videopoet.sequence.tasks import find_task
@@ -24,6 +26,56 @@ from videopoet.text_encoders.base import TextEncoder
 from videopoet.tokenizers.base import AudioTokenizer, VideoTokenizer
 
 T = TypeVar("T")
+
+
+@contextmanager
+def from_tokens(made: TaskBatches, num_batches: int, folder: str | Path) -> Iterator[Prefetched[TaskBatch] | None]:
+    """The batches of a run on footage, read from codes on disk ahead of time; None where they are made as usual.
+
+    Args:
+        made: Batches whose clips are tokenized when they are drawn; their seed is the same in all processes.
+        num_batches: How many batches all processes will ask for.
+        folder: Where the run keeps its codes; see `cache_for`.
+    """
+    world, parts = made.world, (made.video_tokenizer, made.audio_tokenizer)
+    cache = None
+    if isinstance(world, PreparedClips):
+        cache = cache_for(world, made.config, num_batches, *parts, folder)
+    if cache is None or not isinstance(world, PreparedClips):
+        yield None
+        return
+    texts = made.text_encoder, made.vocabulary
+    own = CachedBatches(cache, world, made.config, *parts, *texts, made.seed, made.device)
+    with Prefetched(own, stride=ranks.count()) as batches:
+        yield batches
+
+
+def check_tokens(
+    world: World, config: MixtureConfig, tokenizers: tuple[VideoTokenizer, AudioTokenizer] | None
+) -> TokenCache | None:
+    """Refuse, before any training, codes beside the clips that a run cannot read; None where there are none.
+
+    Args:
+        world: The run's clips.
+        config: What is made of them.
+        tokenizers: The model's; None if the run is going to train one.
+
+    Raises:
+        DataError: The codes are of another tokenizer, of other views, or not whole.
+    """
+    if not isinstance(world, PreparedClips) or not (world.dataset.folder / TOKENS).exists():
+        return None
+    cache = TokenCache(world.dataset)
+    if tokenizers is None:
+        raise DataError(
+            f"'{cache.folder}' holds {cache.counts['clips']} clips as codes of a tokenizer that is trained already, and "
+            "this run trains one of its own; go on from that model with --init-from and --stages language_model, or "
+            "remove the folder",
+            code="tokens_mismatch",
+        )
+    cache.check_tokenizers(*tokenizers)
+    cache.check_views(views_of(world.config, config).model_copy(update={"structure": False}))
+    return cache
 
 
 def cache_for(
@@ -48,18 +100,15 @@ def cache_for(
         None where the run sees fewer clips than there are: it tokenizes those that it sees.
 
     Raises:
-        DataError: What lies beside the clips is of another tokenizer, of other views, or not whole.
+        DataError: As of `check_tokens`.
     """
-    views = views_of(world.config, config)
-    if (world.dataset.folder / TOKENS).exists():
-        cache = TokenCache(world.dataset)
-        cache.check_tokenizers(video_tokenizer, audio_tokenizer)
-        cache.check_views(views.model_copy(update={"structure": False}))
+    parts = (video_tokenizer, audio_tokenizer)
+    if (cache := check_tokens(world, config, parts)) is not None:
         return cache
+    views = views_of(world.config, config)
     seen = -(-num_batches // config.pool_batches) * config.pool_clips
     if seen < len(world.dataset) * len(starts(world)) * len(views.sizes):
         return None
-    parts = (video_tokenizer, audio_tokenizer)
     tokenize(world.dataset, views, *parts, folder, rank=ranks.rank(), num_ranks=ranks.count(), progress=True)
     ranks.wait()
     if ranks.rank() == 0:
