@@ -21,9 +21,10 @@ from torch.nn import functional as F
 from videopoet import runtime
 from videopoet.errors import TaskError
 from videopoet.generation import given, lengths
+from videopoet.generation.early_frames import EarlyFrames, Frames
 from videopoet.generation.filling import Fill, Pieces
 from videopoet.generation.lengths import GOING_ON
-from videopoet.generation.painting import canvas
+from videopoet.generation.painting import Canvas, canvas
 from videopoet.generation.poet_folder import Parts
 from videopoet.generation.request import Request
 from videopoet.generation.soundtrack import Soundtrack
@@ -68,13 +69,14 @@ class Composition:
         parts: The poet.
         request: A completed request.
         seed: Of all that is drawn.
+        on_frames: Called with frames of the result as soon as they are known, in their order.
 
     Raises:
         TaskError: The model cannot make what is asked for, or the prompt cannot be read.
     """
 
-    def __init__(self, parts: Parts, request: Request, seed: int):
-        self.parts, self.request, self.seed = parts, request, seed
+    def __init__(self, parts: Parts, request: Request, seed: int, on_frames: Callable[[Frames], None] | None = None):
+        self.parts, self.request, self.seed, self.on_frames = parts, request, seed, on_frames
         self.warnings: list[str] = []
         self.facts: dict[str, Any] = {}
         """What the metadata says beyond the request: of painting, what was kept."""
@@ -97,8 +99,9 @@ class Composition:
             return (yield from self._caption())
         if task.gives == ("image",):
             self.num_steps = self.window.num_steps(task)
-            made = yield from self._fill(task, [{}])
-            return Image.from_pixels(self.window.decode(made[0]["video_out"])[:, 0])
+            early = self._early(1)
+            made = yield from self._fill(task, [{}], early=early)
+            return Image.from_pixels(early.all_of(made[0]["video_out"])[:, 0])
         if task.gives == ("audio",):
             if request.video is None:
                 return (yield from self._sound_alone())
@@ -113,6 +116,8 @@ class Composition:
         known = given.clip(request.video, window) if request.video is not None else None
         wanted = lengths.film_frames(request, window, goes_on=known is not None)
         parts: list[Video] = []
+        if known is not None:
+            self._show(Video(known.frames, known.frame_rate))
         yield from self.film([Scene(self.prompt, wanted)], known, parts.append)
         sounds = [part.audio.samples for part in parts if part.audio is not None]
         sound = Audio(torch.cat(sounds, dim=1), window.sample_rate) if sounds else None
@@ -140,18 +145,23 @@ class Composition:
         soundtrack, held = Soundtrack(window), None
         end = torch.empty(3, 0, window.height, window.width) if known is None else given.end_of(known, overlap)
         waiting: list[Stretch] = []
+        num_made = 0 if known is None else known.num_frames
         for number, (scene, num_frames) in enumerate(windows):
             start = end
             if request.image is not None and not number:
                 start = given.picture(request.image, window)
+            first = end.shape[1]
+            early = self._early(num_frames, first, num_made)
             made = yield from self._fill(
                 GOING_ON if number else request.row,
                 [{"video_start": window.encode(start)} if start.numel() else {}],
                 number,
                 scene.prompt,
+                early,
             )
-            codes, first = made[0]["video_out"], end.shape[1]
-            pixels = window.decode(codes)[:, first : first + num_frames]
+            codes = made[0]["video_out"]
+            pixels = early.all_of(codes)
+            num_made += num_frames
             end = torch.cat([end, pixels], dim=1)[:, -overlap:].clone()
             waiting.append(Stretch(codes, first, num_frames, Video.from_pixels(pixels, window.frame_rate).frames))
             if len(waiting) < ROWS_AT_ONCE and number + 1 < len(windows):
@@ -231,9 +241,9 @@ class Composition:
         wanted = lengths.clip_frames(request, window, most)
         hears = sound is None and "audio" not in task.gives and self.hears
         self.num_steps = window.num_steps(task) + hears * self._hearing_steps(1)
-        made = (yield from self._fill(task, [pieces]))[0]
-        pixels = window.decode(made["video_out"])[:, :wanted]
-        clip = Video.from_pixels(painted.painted(pixels) if painted else pixels, window.frame_rate)
+        early = self._early(wanted, painted=painted)
+        made = (yield from self._fill(task, [pieces], early=early))[0]
+        clip = Video.from_pixels(early.all_of(made["video_out"]), window.frame_rate)
         if "audio_out" in made:
             sound = Audio(window.decode_audio(made["audio_out"]), window.sample_rate)
         elif hears:
@@ -243,6 +253,7 @@ class Composition:
     def _clip_with_sound(self, video: str | Path | Video) -> Making[Video]:
         """The user's own frames, with sound for all of them."""
         own = given.untouched_clip(video)
+        self._show(Video(own.frames, own.frame_rate))
         pixels, whole = given.clip(own, self.window).pixels(), self.window.num_frames
         lead = Soundtrack(self.window).lead_frames  # of each window but the first: seen again, so that it can fade in
         firsts = range(0, max(1, pixels.shape[1] - lead), whole - lead)
@@ -300,10 +311,35 @@ class Composition:
         made = yield from self._fill(HEARING, [{"video_in": stretch.codes} for stretch in stretches], number)
         return [self.window.decode_audio(pieces["audio_out"]) for pieces in made]
 
+    def _show(self, part: Video, first: int = 0) -> None:
+        """Say that frames of the result are known."""
+        if self.on_frames is not None:
+            draft = self.request.upscale is not None
+            self.on_frames(Frames(first, part.frames, part.frame_rate, draft))
+
+    def _early(self, num_frames: int, first: int = 0, num_made: int = 0, painted: Canvas | None = None) -> EarlyFrames:
+        """What decodes a stretch of a window, after `num_made` frames of the result, and shows it as it comes."""
+        rate = self.window.frame_rate
+        return EarlyFrames(
+            self.window,
+            first,
+            num_frames,
+            lambda index, pixels: self._show(Video.from_pixels(pixels, rate), num_made + index),
+            lambda index, pixels: painted.painted(pixels, index) if painted else pixels,
+        )
+
     def _fill(
-        self, task: Task, rows_pieces: list[Pieces], number: int = 0, prompt: Tensor | None = None
+        self,
+        task: Task,
+        rows_pieces: list[Pieces],
+        number: int = 0,
+        prompt: Tensor | None = None,
+        early: EarlyFrames | None = None,
     ) -> Making[list[Pieces]]:
-        """All pieces of a task's rows, which are those of the windows from `number` on; a film has many prompts."""
+        """All pieces of a task's rows, which are those of the windows from `number` on.
+
+        A film has many prompts; `early` takes the codes of a single row as they become final.
+        """
         prompt = self.prompt if prompt is None else prompt
         speaks = prompt is not None and any(view.modality == "text" for view in task.given)
         text = {"text_in": prompt} if speaks and prompt is not None else {}
@@ -316,6 +352,7 @@ class Composition:
                 [self.window.plan(task, no_text | pieces) for pieces in rows_pieces] if guided else [],
                 self.request.sampling,
                 [runtime.generator(self.seed, task.name, number + index) for index in range(len(rows_pieces))],
+                [early.take] if early is not None and self.on_frames is not None else [],
             )
         )
 

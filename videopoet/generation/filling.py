@@ -7,13 +7,14 @@ what it made. What a row becomes depends on its own random stream alone, so comp
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from videopoet.generation.decoders.base import Decoder
+from videopoet.generation.early_frames import Settling
 from videopoet.generation.poet_folder import Parts
 from videopoet.generation.sampling import Sampling
 from videopoet.models.language_model import LanguageModel
@@ -38,6 +39,9 @@ class Fill:
     against: list[Row]
     sampling: Sampling
     generators: list[torch.Generator]
+    takers: list[Callable[[Tensor], None]] = field(default_factory=list)
+    """For each row what takes its codes of video, latent frame by latent frame, as they become final; empty where
+    nobody waits for them."""
 
     @property
     def kind(self) -> Hashable:
@@ -98,12 +102,17 @@ def _fill(fills: Sequence[Fill], parts: Parts, decoder: Decoder, on_pass: Callab
     rows, against, generators = (
         [each for fill in fills for each in getattr(fill, name)] for name in ("rows", "against", "generators")
     )
+    takers = [taker for fill in fills for taker in fill.takers or [_ignore] * len(fill.rows)]
     longest = max(len(row.tokens) for row in (*rows, *against))
     size = min(MOST_ROWS, max(1, most_rows(parts.language_model, longest) // (2 if against else 1)))
     pieces: list[Pieces] = []
     for first in range(0, len(rows), size):
         chosen = slice(first, first + size)
         num_rows = len(rows[chosen])
+        settling = None
+        if any(taker is not _ignore for taker in takers[chosen]):
+            settling = Settling(rows[chosen], takers[chosen], parts.vocabulary)
+            settling.begin()
         filled = decoder.decode(
             parts.language_model,
             parts.vocabulary,
@@ -112,7 +121,12 @@ def _fill(fills: Sequence[Fill], parts: Parts, decoder: Decoder, on_pass: Callab
             fills[0].sampling,
             generators[chosen],
             lambda num_rows=num_rows: on_pass(num_rows),
+            settling,
         )
         pieces += [layout.read_back(row, parts.vocabulary) for row in filled]
     ends = torch.tensor([len(fill.rows) for fill in fills]).cumsum(0).tolist()
     return [pieces[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def _ignore(codes: Tensor) -> None:
+    """Takes codes that nobody waits for."""

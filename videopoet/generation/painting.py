@@ -44,10 +44,10 @@ class Canvas:
         """What the model sees of it, (3, T, H, W) in [-1, 1]."""
         return masked_clip(Video(self.frames, 1.0).pixels(), self.keep)
 
-    def painted(self, made: Tensor) -> Tensor:
-        """The kept pixels, exactly, and those made elsewhere, (3, T, H, W) in [-1, 1], for the first T frames."""
-        num_frames = made.shape[1]
-        return blended(Video(self.frames[:, :num_frames], 1.0).pixels(), made, self.keep[:num_frames])
+    def painted(self, made: Tensor, first: int = 0) -> Tensor:
+        """The kept pixels, exactly, and those made elsewhere, (3, T, H, W) in [-1, 1], for T frames from `first` on."""
+        here = slice(first, first + made.shape[1])
+        return blended(Video(self.frames[:, here], 1.0).pixels(), made, self.keep[here])
 
 
 def canvas(request: Request, window: Shape, warnings: list[str]) -> Canvas:

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from videopoet import runtime
 from videopoet.errors import TaskError
 from videopoet.generation.poet_folder import Parts
+from videopoet.nn.causal_conv import PastFrames
 from videopoet.sequence import layout
 from videopoet.sequence.conditions import View
 from videopoet.sequence.tasks import Task
@@ -85,10 +86,17 @@ class Window(Shape):
         with torch.no_grad(), runtime.autocast(self.parts.device):
             return self.parts.video_tokenizer.encode(pixels[None].to(self.parts.device))[0].cpu()
 
-    def decode(self, codes: Tensor) -> Tensor:
-        """Pixels, (3, T, H, W), of codes, (t, h, w)."""
+    def decode(self, codes: Tensor, past: PastFrames | None = None) -> Tensor:
+        """Pixels, (3, T, H, W), of codes, (t, h, w), which go on from those that `past` is of.
+
+        Latent frames are always decoded one by one, so that pixels do not depend, by the rounding of sums of other
+        sizes, on how many codes were known at a time.
+        """
+        tokenizer, past = self.parts.video_tokenizer, past or PastFrames()
         with torch.no_grad(), runtime.autocast(self.parts.device):
-            return self.parts.video_tokenizer.decode(codes[None].to(self.parts.device))[0].float().cpu()
+            latent_frames = codes[None].to(self.parts.device).split(1, dim=1)
+            pieces = [tokenizer.decode(one, past)[0].float() for one in latent_frames]
+        return torch.cat(pieces, dim=1).cpu()
 
     def encode_audio(self, samples: Tensor) -> Tensor:
         """Codes, (Q, s), of samples, (1, S)."""
