@@ -37,6 +37,7 @@ from videopoet.tokenizers.magvit_v2 import MagvitV2
 from videopoet.tokenizers.soundstream import SoundStream
 from videopoet.training import adaptation, journal, loop, next_token, reconstruction, super_resolution
 from videopoet.training.adaptation import LoraConfig
+from videopoet.training.streams import Streams
 from videopoet.training.super_resolution import SuperResolutionRun
 
 StageName = Literal["video_tokenizer", "audio_tokenizer", "language_model", "super_resolution"]
@@ -153,8 +154,8 @@ def _train_stages(
     source = None
     if config.init_from is not None:
         source = poet_folder.load(None if config.init_from == "bundled" else config.init_from, "cpu", torch.float32)
-    for stage in stages:
         _check_source(config, source, stages)
+    for stage in stages:
         if (output / stage / DONE).exists():
             continue
         if stage == "video_tokenizer":
@@ -164,8 +165,8 @@ def _train_stages(
         elif stage == "super_resolution":
             run = config.super_resolution
             assert run is not None
-            seed, clips, name = _data_seed(run.training), config.validation_clips, config.init_from
-            super_resolution.train(run, output, world, validation, clips, resume, device, seed, source, name)
+            clips, name = config.validation_clips, config.init_from
+            super_resolution.train(run, output, world, validation, clips, resume, device, source, name)
         else:
             _train_language_model(config, output, world, validation, resume, device, source)
         if ranks.rank() == 0:
@@ -173,7 +174,6 @@ def _train_stages(
         ranks.wait()
 
 
-def last_figures(output: str | Path) -> dict[str, dict[str, Any]]:
 def check_source(config: RunConfig, stages: tuple[StageName, ...]) -> None:
     """Refuse, before any clip is looked at, a poet to start from that these stages or clips do not suit.
 
@@ -203,6 +203,7 @@ def _check_source(config: RunConfig, source: Parts, stages: tuple[StageName, ...
         )
 
 
+def last_figures(output: str | Path) -> dict[str, dict[str, Any]]:
     """Of each stage in a run's folder, the last figures of its training and its validation."""
     figures = {}
     for stage in STAGES:
@@ -242,7 +243,9 @@ def _train_video_tokenizer(
         checkpoint.load_weights(tokenizer, source.video_tokenizer.state_dict(), str(config.init_from))
     clips = validation.render([validation.scene(seed) for seed in range(config.validation_clips)], device, audio=False)
     objective = reconstruction.VideoReconstruction(tokenizer, run.objective, clips.video.split(8))
-    batches = VideoBatches(world, run.stages, _data_seed(run.training), device)
+    batches = Streams(
+        lambda seed: VideoBatches(world, run.stages, seed, device), run.training.seed, run.training.accumulation
+    )
     loop.train(
         objective, batches, run.training, output / "video_tokenizer", resume=resume, description="video tokenizer"
     )
@@ -270,7 +273,9 @@ def _train_audio_tokenizer(
     heard = [scene for scene in scenes if validation.is_heard(scene)][: config.validation_clips]
     sounds = validation.sound(heard, device)
     objective = reconstruction.AudioReconstruction(tokenizer, run.objective, sounds.split(8))
-    batches = AudioBatches(world, run.sounds, _data_seed(run.training), device)
+    batches = Streams(
+        lambda seed: AudioBatches(world, run.sounds, seed, device), run.training.seed, run.training.accumulation
+    )
     loop.train(
         objective, batches, run.training, output / "audio_tokenizer", resume=resume, description="audio tokenizer"
     )
@@ -349,7 +354,9 @@ def _train_language_model(
         ],
         write_samples,
     )
-    batches = TaskBatches(world, run.mixture, *parts, _data_seed(run.training), device)
+    batches = Streams(
+        lambda seed: TaskBatches(world, run.mixture, *parts, seed, device), run.training.seed, run.training.accumulation
+    )
     loop.train(objective, batches, run.training, output / "language_model", resume=resume, description="language model")
     if adapted is not None:
         adaptation.merge(adapted)
@@ -393,11 +400,6 @@ def vocabulary_of(
             resolutions=sizes,
         )
     )
-
-
-def _data_seed(training: loop.Config) -> int | str:
-    """A seed for the data of this process: each of several sees batches of its own."""
-    return f"{training.seed}, rank {ranks.rank()}" if ranks.rank() else training.seed
 
 
 def _finished(output: Path, stage: StageName, own: type[T], source: T | None) -> T:

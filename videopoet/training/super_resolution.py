@@ -25,6 +25,7 @@ from videopoet.models.super_resolution import UNKNOWN, SuperResolution
 from videopoet.nn import ranks
 from videopoet.training import loop, masked_token
 from videopoet.training.reconstruction import psnr
+from videopoet.training.streams import Streams
 
 SAMPLED_CLIPS = 4
 """Validation clips that are upscaled and measured at each validation."""
@@ -47,7 +48,6 @@ def train(
     num_validation: int,
     resume: bool,
     device: torch.device,
-    seed: int | str,
     source: Parts | None,
     source_name: str | None,
 ) -> None:
@@ -76,7 +76,9 @@ def train(
         [known.pairs(seeds[first : first + 4]) for first in range(0, num_validation, 4)],
         _sampler(parts, model, validation, known.pairs(seeds[:SAMPLED_CLIPS]), seeds[:SAMPLED_CLIPS], device),
     )
-    batches = PairBatches(world, run.pairs, *codecs, seed, device)
+    batches = Streams(
+        lambda seed: PairBatches(world, run.pairs, *codecs, seed, device), run.training.seed, run.training.accumulation
+    )
     folder = output / "super_resolution"
     loop.train(objective, batches, run.training, folder, resume=resume, description="super-resolution")
     if ranks.rank() == 0:
