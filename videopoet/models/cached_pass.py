@@ -37,7 +37,6 @@ class CachedPass(ABC):
         self.model = model
         self._heads: dict[tuple[int, int], _Linear] = {}
 
-    @abstractmethod
     def __call__(self, embeddings: Tensor, mask: Tensor, positions: Tensor, places: Places) -> Tensor:
         """Hidden states, (B, F, D); keys and values are kept at `places`, in place of those there.
 
@@ -47,6 +46,11 @@ class CachedPass(ABC):
             positions: (B, F), counted without padding.
             places: Of the positions; none is K or more.
         """
+        return self._read(embeddings, mask, positions, places)
+
+    @abstractmethod
+    def _read(self, embeddings: Tensor, mask: Tensor, positions: Tensor, places: Places) -> Tensor:
+        """Hidden states, (B, F, D)."""
 
     @property
     def head_is_affine(self) -> bool:
@@ -76,7 +80,7 @@ class _Any(CachedPass):
         self.layers = [_Layer(length) for _ in range(model.num_layers)]
         self.cache = Cache(layers=[*self.layers])
 
-    def __call__(self, embeddings: Tensor, mask: Tensor, positions: Tensor, places: Places) -> Tensor:
+    def _read(self, embeddings: Tensor, mask: Tensor, positions: Tensor, places: Places) -> Tensor:
         for layer in self.layers:
             layer.places, layer.reach = places, mask.shape[3]
         return self.model(embeddings, mask, positions, self.cache)
@@ -157,7 +161,7 @@ class _Stock(CachedPass):
         self.cosine = torch.stack([turns[0], turns[0]], dim=1).to(stack.norm.weight.dtype)  # (L, 2, D / 2)
         self.sine = torch.stack([-turns[1], turns[1]], dim=1).to(stack.norm.weight.dtype)
 
-    def __call__(self, embeddings: Tensor, mask: Tensor, positions: Tensor, places: Places) -> Tensor:
+    def _read(self, embeddings: Tensor, mask: Tensor, positions: Tensor, places: Places) -> Tensor:
         seen = torch.zeros_like(mask, dtype=embeddings.dtype).masked_fill_(~mask, float("-inf"))
         cosine, sine = self.cosine[positions].unsqueeze(2), self.sine[positions].unsqueeze(2)  # (B, F, 1, 2, D / 2)
         hidden = embeddings

@@ -57,7 +57,8 @@ class Speculative(Decoder):
         length, num_rows, num_copies = batch.tokens.shape[1], len(rows), 2 if against else 1
         unknown = (batch.tokens[0] == UNKNOWN).nonzero().flatten()  # the outputs of all rows have one shape
         ranges: list[list[int]] = batch.ranges[0, unknown].tolist()
-        places_of, before = unknown.tolist(), _places_before(batch, unknown)
+        places_of = unknown.tolist()
+        before = torch.tensor(places_before(batch, places_of), device=device)
         noise = _Noise(ranges, size, generators, device) if sampling.temperature else None
 
         tokens = batch.tokens.clone()  # (B, L)
@@ -199,13 +200,12 @@ def _feed(
     return read(embeddings, seen, positions.gather(1, step), step)
 
 
-def _places_before(batch: Batch, unknown: Tensor) -> Tensor:
+def places_before(batch: Batch, unknown: Sequence[int]) -> list[int]:
     """For each unknown position the one whose token it probably repeats: a latent frame earlier, else one earlier."""
-    modality, places = batch.modality[0], batch.places[0]
-    before = unknown - 1
-    for index, position in enumerate(unknown.tolist()):
-        earlier = places[position] - places.new_tensor([1, 0, 0])
-        same = (modality[:position] == modality[position]) & (places[:position] == earlier).all(dim=1)
-        if len(found := same.nonzero()):
-            before[index] = found[-1]
-    return before
+    before, latest = {}, {}
+    for position, (modality, place) in enumerate(
+        zip(batch.modality[0].tolist(), batch.places[0].tolist(), strict=True)
+    ):
+        before[position] = latest.get((modality, place[0] - 1, *place[1:]), position - 1)
+        latest[modality, *place] = position
+    return [before[position] for position in unknown]
