@@ -16,7 +16,7 @@ from videopoet.data.prepare import prepare
 from videopoet.data.prepared import Dataset, PreparedClips, stretch
 from videopoet.data.shards import read_lines
 from videopoet.data.tokens import TokenCache, Views, fingerprint, finish, starts, tokenize
-from videopoet.errors import DataError
+from videopoet.errors import DataError, MediaError
 
 VIEWS = Views(sizes=((32, 32), (48, 32)), num_frames=9)
 
@@ -247,3 +247,12 @@ def test_a_shard_names_its_clips_and_needs_no_pickle(cached):
 def test_a_cache_is_never_read_with_a_world_of_another_length(cached):
     assert TokenCache(cached[0], cached[1]).views.world((32, 32)) == toybox.Config(height=32, width=32, num_frames=9)
     assert tokens_module.tensor_name("video", (48, 32)) == "video 32x48"
+
+
+def test_a_mistake_leaves_the_codes_that_are_there(own, tokenizers):
+    before = files_of(own)
+    with pytest.raises(DataError, match="--size 256x256"):
+        tokenize(Dataset(own), Views(sizes=((256, 256),), num_frames=9), *tokenizers)
+    with pytest.raises(MediaError, match="off the grid"):
+        tokenize(Dataset(own), Views(sizes=((32, 32),), num_frames=8), *tokenizers)
+    assert files_of(own) == before

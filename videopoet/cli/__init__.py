@@ -11,10 +11,12 @@ from videopoet.cli import (  # noqa: F401  each adds its commands, in this order
     evaluate,
     film,
     generate,
+    look,
     movie,
     plan,
     prepare,
     serve,
+    tokenize,
     train,
     upscale,
 )

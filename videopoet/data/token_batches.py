@@ -68,9 +68,9 @@ def check_tokens(
     cache = TokenCache(world.dataset)
     if tokenizers is None:
         raise DataError(
-            f"'{cache.folder}' holds {cache.counts['clips']} clips as codes of a tokenizer that is trained already, and "
-            "this run trains one of its own; go on from that model with --init-from and --stages language_model, or "
-            "remove the folder",
+            f"'{cache.folder}' holds {cache.counts['clips']} clips as codes of a tokenizer that is trained already, "
+            "and this run trains one of its own; go on from that model with --init-from and --stages language_model, "
+            "or remove the folder",
             code="tokens_mismatch",
         )
     cache.check_tokenizers(*tokenizers)

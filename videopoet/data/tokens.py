@@ -127,10 +127,10 @@ def tokenize(
         "video_tokenizer": fingerprint(video_tokenizer),
         "audio_tokenizer": fingerprint(audio_tokenizer),
     }
-    if rank == 0:
-        _claim(folder, settings, views, overwrite)
     video_tokenizer.grid(views.num_frames, *views.sizes[0])
     worlds = {size: PreparedClips(dataset, views.world(size)) for size in views.sizes}
+    if rank == 0:
+        _claim(folder, settings, views, overwrite)
     shards = sorted(_by_shard(dataset).items())
     mine = shards[rank::num_ranks]
     encoder = _Encoder(worlds, views, video_tokenizer, audio_tokenizer)

@@ -1,0 +1,80 @@
+"""`videopoet look` and `videopoet tokenize` on a dataset."""
+
+import json
+
+import pytest
+
+from videopoet.cli import run
+from videopoet.data.prepared import Dataset
+from videopoet.data.tokens import TokenCache
+from videopoet.media.files import read_image
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Three clips of the toy box, prepared in the size of the model that ships."""
+    folder = tmp_path_factory.mktemp("look")
+    assert run(["toybox", "--count", "3", "-o", str(folder / "footage")]) == 0
+    assert run(["prepare", str(folder / "footage"), "-o", str(folder / "data")]) == 0
+    return folder / "data"
+
+
+@pytest.fixture(scope="module")
+def tokens(data):
+    assert run(["tokenize", str(data), "--device", "cpu"]) == 0
+    return data / "tokens"
+
+
+def test_looking_prints_counts_captions_and_the_crop_and_draws_a_sheet(data, tmp_path, capsys):
+    path = tmp_path / "sheet.png"
+    assert run(["look", str(data), "-o", str(path), "--size", "32x64"]) == 0
+    printed = capsys.readouterr().out
+    caption = Dataset(data).row(0)["caption"]
+    assert caption[:60] in printed and "50% of the picture" in printed and "hours in all" in printed
+    assert printed.splitlines()[-1] == str(path) and read_image(path).frame.shape[1] > 200
+
+
+def test_looking_as_json_says_the_same(data, tmp_path, capsys):
+    assert run(["look", str(data), "-o", str(tmp_path / "sheet.png"), "--count", "2", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert len(facts["shown_clips"]) == 2 and facts["clips"]["kept"] == len(Dataset(data))
+    assert facts["training"]["shown"] == [{"size": "64x64", "clips": len(Dataset(data)), "seen": 1.0}]
+    assert all(clip["caption"] for clip in facts["shown_clips"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [(["-o", "sheet.txt"], 2, ".png"), (["--size", "big"], 2, "width x height"), (["--count", "0"], 2, "count")],
+)
+def test_a_mistake_in_looking_is_one_line(data, tmp_path, capsys, arguments, code, says):
+    assert run(["look", str(data), *arguments]) == code
+    error = capsys.readouterr().err
+    assert says in error and error.count("\n") == 1
+
+
+def test_looking_at_what_was_not_prepared_says_so(tmp_path, capsys):
+    assert run(["look", str(tmp_path)]) == 3
+    assert "videopoet prepare" in capsys.readouterr().err
+
+
+def test_tokens_are_written_beside_the_clips_and_looked_at(data, tokens, tmp_path, capsys):
+    cache = TokenCache(Dataset(data))
+    assert cache.folder == tokens and cache.views.sizes[0] == (64, 64) and cache.views.num_frames == 17
+    assert run(["look", str(data), "-o", str(tmp_path / "sheet.png"), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["tokens"]["usable"] and facts["tokens"]["clips"] == len(Dataset(data))
+    assert run(["tokenize", str(data), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["tokens"] == cache.counts["tokens"]
+
+
+def test_tokenizing_in_a_size_that_the_clips_lack_is_refused(data, capsys):
+    assert run(["tokenize", str(data), "--size", "256x256"]) == 3
+    assert "--size 256x256" in capsys.readouterr().err
+
+
+def test_a_run_that_trains_a_tokenizer_refuses_codes_of_another_before_it_begins(data, tokens, tmp_path, capsys):
+    train = ["train", "--data", str(data), "--preset", "tiny", "-o", str(tmp_path / "run")]
+    assert run(train) == 3
+    error = capsys.readouterr().err
+    assert "3 clips as codes" in error and "--stages language_model" in error
+    assert not (tmp_path / "run" / "video_tokenizer").exists()

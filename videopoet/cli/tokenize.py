@@ -1,0 +1,78 @@
+"""Prepared footage turned into codes once, for training to read: `tokenize`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from videopoet.cli.base import AsJson, Device, Model, app, check_folder, print_json
+from videopoet.cli.prepare import parse_size
+
+if TYPE_CHECKING:
+    from videopoet.data.prepared import Dataset
+
+
+@app.command()
+def tokenize(
+    data: Annotated[Path, typer.Argument(help="A folder written by `videopoet prepare`.")],
+    model: Model = None,
+    size: Annotated[
+        list[str] | None,
+        typer.Option(metavar="WxH", help="Of the clips that are trained on; else the model's sizes. Repeatable."),
+    ] = None,
+    structure: Annotated[
+        bool, typer.Option("--structure", help="Also the motion that stylization is given; needs OpenCV.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the codes of another model.")] = False,
+    device: Device = None,
+    as_json: AsJson = False,
+) -> None:
+    """Turn the clips of a dataset into codes of a model's tokenizers, which training then reads.
+
+    The same command goes on where it was interrupted, and takes in what was prepared since. Under `torchrun`, processes
+    divide the clips.
+    """
+    check_folder(data)
+    sizes = [parse_size(one) for one in size or []]
+
+    from videopoet.data import tokens
+    from videopoet.data.prepared import Dataset
+    from videopoet.generation import poet_folder
+    from videopoet.nn import ranks
+
+    dataset = Dataset(data)
+    parts = poet_folder.load(None if model is None else str(model), device, None)
+    settings = parts.settings
+    if not sizes:
+        others = [one for one in parts.vocabulary.config.resolutions if _has(dataset, one)]
+        sizes = [(settings.height, settings.width), *others]
+    views = tokens.Views(
+        sizes=tuple(dict.fromkeys(sizes)),
+        num_frames=settings.num_frames,
+        frame_rate=settings.frame_rate,
+        sample_rate=parts.audio_tokenizer.sample_rate,
+        structure=structure,
+    )
+    tokenizers = parts.video_tokenizer, parts.audio_tokenizer
+    with ranks.joined():
+        place = {"rank": ranks.rank(), "num_ranks": ranks.count()}
+        tokens.tokenize(dataset, views, *tokenizers, overwrite=overwrite, progress=True, **place)
+        ranks.wait()
+        counts = tokens.finish(dataset, views) if ranks.rank() == 0 else None
+    if counts is None:
+        return
+    if as_json:
+        print_json({"tokens": str(data / tokens.TOKENS), "views": views.to_dict(), **counts})
+        return
+    shown = ", ".join(f"{width}x{height}" for height, width in views.sizes)
+    print(f"clips   {counts['clips']}, {views.num_frames} frames at {views.frame_rate:g} a second in {shown}")
+    print(f"tokens  {counts['tokens']} in {counts['shards']} shards, {counts['bytes'] / 1e6:.1f} MB")
+    print(data / tokens.TOKENS)
+
+
+def _has(dataset: Dataset, size: tuple[int, int]) -> bool:
+    """Whether there are clips that are so large to train on."""
+    sizes = dataset.sizes
+    return any(sizes[2 * number] >= size[0] and sizes[2 * number + 1] >= size[1] for number in dataset.numbers["train"])
