@@ -245,6 +245,117 @@ def _train_video_tokenizer(
         checkpoint.load_weights(tokenizer, source.video_tokenizer.state_dict(), str(config.init_from))
     clips = validation.render([validation.scene(seed) for seed in range(config.validation_clips)], device, audio=False)
     objective = reconstruction.VideoReconstruction(tokenizer, run.objective, clips.video.split(8))
+    batches = Streams(
+        lambda seed: VideoBatches(world, run.stages, seed, device), run.training.seed, run.training.accumulation
+    )
+    loop.train(
+        objective, batches, run.training, output / "video_tokenizer", resume=resume, description="video tokenizer"
+    )
+    if ranks.rank() == 0:
+        tokenizer.save(output / "video_tokenizer" / "final")
+
+
+def _train_audio_tokenizer(
+    config: RunConfig,
+    output: Path,
+    world: World,
+    validation: World,
+    resume: bool,
+    device: torch.device,
+    source: Parts | None,
+) -> None:
+    run = config.audio_tokenizer
+    torch.manual_seed(run.training.seed)
+    tokenizer = SoundStream(run.model).to(device)
+    if source is not None:
+        checkpoint.load_weights(tokenizer, source.audio_tokenizer.state_dict(), str(config.init_from))
+    if not (world.has_sound and validation.has_sound):  # silent footage: any sound teaches a codec
+        world, validation = open_worlds("toybox", config.world)
+    scenes = [validation.scene(seed) for seed in range(20 * config.validation_clips)]
+    heard = [scene for scene in scenes if validation.is_heard(scene)][: config.validation_clips]
+    sounds = validation.sound(heard, device)
+    objective = reconstruction.AudioReconstruction(tokenizer, run.objective, sounds.split(8))
+    batches = Streams(
+        lambda seed: AudioBatches(world, run.sounds, seed, device), run.training.seed, run.training.accumulation
+    )
+    loop.train(
+        objective, batches, run.training, output / "audio_tokenizer", resume=resume, description="audio tokenizer"
+    )
+    if ranks.rank() == 0:
+        tokenizer.save(output / "audio_tokenizer" / "final")
+
+
+def _train_language_model(
+    config: RunConfig,
+    output: Path,
+    world: World,
+    validation: World,
+    resume: bool,
+    device: torch.device,
+    source: Parts | None,
+) -> None:
+    run = config.language_model
+    video_tokenizer = _finished(output, "video_tokenizer", MagvitV2, source and source.video_tokenizer).to(device)
+    audio_tokenizer = _finished(output, "audio_tokenizer", SoundStream, source and source.audio_tokenizer).to(device)
+    torch.manual_seed(run.training.seed)
+    if source is None:
+        text_encoder = OwnTokens.from_words(world.words())
+        vocabulary = vocabulary_of(text_encoder, video_tokenizer, audio_tokenizer, run.mixture.sizes)
+        model = LanguageModel.from_scratch(
+            run.model,
+            vocabulary.size,
+            vocabulary.range("video"),
+            (audio_tokenizer.num_quantizers, AUDIO_FRAMES),
+            vocabulary.special("<pad>"),
+        )
+    else:
+        text_encoder = source.text_encoder
+        vocabulary = Vocabulary(source.vocabulary.config.with_resolutions(run.mixture.sizes))
+        model = source.language_model.requires_grad_(True)
+    model = model.to(device)
+    settings = Settings(
+        height=config.world.height,
+        width=config.world.width,
+        num_frames=config.world.num_frames,
+        frame_rate=config.world.frame_rate,
+    )
+    poet = VideoPoet(video_tokenizer, audio_tokenizer, text_encoder, model, vocabulary, settings)
+
+    prompts = _sample_prompts(config, validation, text_encoder)
+
+    def write_samples(folder: Path) -> None:
+        for number, prompt in enumerate(prompts):
+            poet.generate("text_to_video", prompt=prompt, seed=number, progress=False).save(folder / f"{number}.mp4")
+
+    if run.recompute:
+        model.recompute_layers()
+    if run.keep_text:
+        adaptation.keep_text_rows(model, vocabulary.config.text_size)
+    adapted = run.lora and adaptation.add_lora(model, run.lora, vocabulary.config.text_size)
+    parts = (video_tokenizer, audio_tokenizer, text_encoder, vocabulary)
+    known = TaskBatches(validation, run.mixture, *parts, run.training.seed, device)
+    pool = known.pool(0, config.validation_clips)
+    for number in range(1 + len(run.mixture.sizes)):  # a clip or row that is too long is found before any training
+        few = known.pool(number, 1 if config.data == "toybox" else config.validation_clips)
+        t, h, w = few.codes["video"].shape[1:]
+        model.embedding.check((t, h, w))
+        for share in run.mixture.shares:
+            if not (share.weight or share.early_weight) or not few.suited(find_task(share.task)):
+                continue
+            row = known.batch(find_task(share.task), 1, few, runtime.generator("length", share.task)).rows
+            model.check_length(row.tokens.shape[1])
+    objective = next_token.NextToken(
+        model,
+        [
+            known.batch(
+                find_task(task), min(8, config.validation_clips), pool, runtime.generator("validation", task, number)
+            )
+            for task in run.validation_tasks
+            if pool.suited(find_task(task))
+            for number in range(-(-config.validation_clips // 8))
+        ],
+        write_samples,
+    )
 
     def made(seed: int | str) -> TaskBatches:
         return TaskBatches(world, run.mixture, *parts, seed, device)
