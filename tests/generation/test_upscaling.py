@@ -114,6 +114,18 @@ def test_generate_upscales_what_it_makes_and_says_so(large, poet):
     assert seen[-1][0] == seen[-1][1] and all(done <= total for done, total in seen)
 
 
+@pytest.mark.parametrize("task", ["text_to_video", "text_to_image"])
+def test_frames_are_shown_as_drafts_and_again_when_they_are_upscaled(large, task):
+    stream = large.stream(task, prompt="a red ball", seed=3, upscale=2)
+    *drafts, final = list(stream)
+    assert all(piece.draft and piece.frames.shape[2:] == (16, 16) for piece in drafts)
+    assert (final.first, final.draft) == (0, False) and final.frames.shape[1] == sum(
+        piece.frames.shape[1] for piece in drafts
+    )
+    made = stream.result.media
+    assert torch.equal(final.frames, made.frames if isinstance(made, Video) else made.frame[:, None])
+
+
 def test_a_clip_of_ones_own_is_upscaled_with_its_settings_in_the_metadata(large, random_clip):
     result = large.upscale(random_clip(9), 2, prompt="a red ball", seed=1, num_steps=3, progress=False)
     assert result.media.frames.shape == (3, 9, 32, 32)

@@ -311,6 +311,13 @@ class Composition:
         made = yield from self._fill(HEARING, [{"video_in": stretch.codes} for stretch in stretches], number)
         return [self.window.decode_audio(pieces["audio_out"]) for pieces in made]
 
+    def show_again(self, upscaled: Media | str) -> None:
+        """Say that the frames that were shown as drafts are known in their final size."""
+        if self.on_frames is not None and isinstance(upscaled, Image):
+            self.on_frames(Frames(0, upscaled.frame[:, None], self.window.frame_rate))
+        elif self.on_frames is not None and isinstance(upscaled, Video):
+            self.on_frames(Frames(0, upscaled.frames, upscaled.frame_rate))
+
     def _show(self, part: Video, first: int = 0) -> None:
         """Say that frames of the result are known."""
         if self.on_frames is not None:

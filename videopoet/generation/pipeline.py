@@ -3,89 +3,45 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 
-from videopoet import __version__, checkpoint, runtime
+from videopoet import __version__, runtime
 from videopoet.errors import TaskError, VideoPoetError
-from videopoet.generation import chain, given, poet_folder, upscaling
+from videopoet.generation import chain, given, poet_folder, reconstruction, upscaling
 from videopoet.generation.composition import HEARING, Composition
 from videopoet.generation.decoders.base import Decoder
 from videopoet.generation.decoders.speculative import Speculative
+from videopoet.generation.early_frames import Frames
 from videopoet.generation.filling import MOST_ROWS, go_on_together
 from videopoet.generation.film import Film
 from videopoet.generation.masked_decoding import MaskedSampling
 from videopoet.generation.movie import Movie
 from videopoet.generation.poet_folder import Parts
+from videopoet.generation.reconstruction import Reconstruction
 from videopoet.generation.request import Request, Settings
+from videopoet.generation.result import Result
 from videopoet.generation.steps import Steps
 from videopoet.generation.story import Story
 from videopoet.generation.storyboard import Storyboard
+from videopoet.generation.stream import Stream
 from videopoet.generation.take_store import TakeStore
-from videopoet.generation.window import Window
-from videopoet.media.files import write
-from videopoet.media.quality import psnr, ssim
-from videopoet.media.resample import resample_audio
-from videopoet.media.types import Audio, Image, Media, Video
+from videopoet.media.types import Image, Media, Video
 from videopoet.models.language_model import LanguageModel
 from videopoet.models.super_resolution import SuperResolution
 from videopoet.sequence.vocabulary import Vocabulary
 from videopoet.text_encoders.base import TextEncoder
 from videopoet.tokenizers.base import AudioTokenizer, VideoTokenizer
 
-__all__ = ["Parts", "Reconstruction", "Request", "Result", "Settings", "VideoPoet"]
+__all__ = ["Frames", "Parts", "Reconstruction", "Request", "Result", "Settings", "Stream", "VideoPoet"]
 
 MOST_VARIATIONS = 1000
-
-
-@dataclass(frozen=True, eq=False)
-class Result:
-    """What a request became."""
-
-    media: Media | str
-    """A Video, an Image, an Audio, or the text of a caption."""
-    metadata: dict[str, Any]
-    """How it was made: prompt, seed, model and settings."""
-    warnings: tuple[str, ...] = ()
-    """What was asked for and may not be in the result."""
-
-    @property
-    def seed(self) -> int:
-        """Asking again with it gives the same result."""
-        return self.metadata["seed"]
-
-    def save(self, path: str | Path, metadata: bool = True) -> None:
-        """Write the media, with how it was made unless `metadata` is off; a clip as .wav is its sound alone.
-
-        Raises:
-            MediaError: The extension does not fit.
-            OSError: The disk is full, or the place cannot be written.
-        """
-        media, path = self.media, Path(path)
-        if isinstance(media, str):
-            checkpoint.write_atomically(path, lambda file: file.write_text(media + "\n", encoding="utf-8"))
-            return
-        if isinstance(media, Video) and media.audio is not None and path.suffix.lower() == ".wav":
-            media = media.audio
-        write(media, path, self.metadata if metadata else None)
-
-
-@dataclass(frozen=True, eq=False)
-class Reconstruction:
-    """A clip seen through its tokens, and what they kept of it."""
-
-    video: Video
-    psnr: float
-    """dB, over the whole clip."""
-    ssim: float
-    bits_per_pixel: float
-    """Of the picture: bits of its codes over height x width x frames."""
 
 
 class VideoPoet:
@@ -153,6 +109,7 @@ class VideoPoet:
         *,
         progress: bool = True,
         on_step: Callable[[int, int], None] | None = None,
+        on_frames: Callable[[Frames], None] | None = None,
         **inputs: Any,
     ) -> Result:
         """Make what a task makes.
@@ -161,19 +118,56 @@ class VideoPoet:
             task: An entry of the task table.
             progress: Show a bar, if standard error is a terminal.
             on_step: Called with how many of the steps are done, and how many there are; what it raises ends the work.
+            on_frames: Called with frames of the result as soon as they are known, in their order; what it raises ends
+                the work.
             inputs: The other fields of `Request`.
 
         Raises:
             TaskError: The request does not fit the task or the model.
             MediaError: A given file is missing or broken.
         """
-        return self(Request(task=task, **inputs), progress=progress, on_step=on_step)
+        return self(Request(task=task, **inputs), progress=progress, on_step=on_step, on_frames=on_frames)
 
     def __call__(
-        self, request: Request, *, progress: bool = True, on_step: Callable[[int, int], None] | None = None
+        self,
+        request: Request,
+        *,
+        progress: bool = True,
+        on_step: Callable[[int, int], None] | None = None,
+        on_frames: Callable[[Frames], None] | None = None,
     ) -> Result:
         """Make what a request asks for; see `generate`."""
-        return self.generate_batch([request], progress=progress, on_step=on_step)[0]
+        show = None if on_frames is None else lambda number, frames: on_frames(frames)
+        return self.generate_batch([request], progress=progress, on_step=on_step, on_frames=show)[0]
+
+    def stream(
+        self,
+        task: str,
+        *,
+        progress: bool = True,
+        on_step: Callable[[int, int], None] | None = None,
+        **inputs: Any,
+    ) -> Stream:
+        """Make what a task makes, and give its frames one after the other, as soon as they are known.
+
+        Iterate over the stream for `Frames`; its `result` is what `generate` gives for the same inputs, and consists of
+        these very frames. The work begins at once, in a thread of its own, and goes on ahead of who iterates.
+
+        Args:
+            task: An entry of the task table.
+            progress: Show a bar, if standard error is a terminal.
+            on_step: As in `generate`; called in that thread.
+            inputs: The other fields of `Request`.
+
+        Raises:
+            TaskError: The request does not fit the task or the model.
+            MediaError: A given file is missing or broken; where that shows late, from the iteration.
+        """
+        request = Request(task=task, **inputs)
+        if request.seed is None:
+            request = replace(request, seed=_drawn_seed())
+        self._check(request)
+        return Stream(partial(self, request, progress=progress), on_step)
 
     def variations(
         self,
@@ -182,11 +176,13 @@ class VideoPoet:
         count: int = 4,
         progress: bool = True,
         on_step: Callable[[int, int], None] | None = None,
+        on_frames: Callable[[int, Frames], None] | None = None,
         **inputs: Any,
     ) -> list[Result]:
         """Make different results of one input: the seeds are those from `seed` on, a drawn one where it is left out.
 
-        Each is what `generate` makes with its seed; see there for the arguments and for what is raised.
+        Each is what `generate` makes with its seed; see there and `generate_batch` for the arguments and for what is
+        raised.
         """
         first = Request(task=task, **inputs)
         seed = _drawn_seed() if first.seed is None else first.seed
@@ -196,7 +192,7 @@ class VideoPoet:
                 code="range",
             )
         requests = [replace(first, seed=seed + number) for number in range(count)]
-        return self.generate_batch(requests, progress=progress, on_step=on_step)
+        return self.generate_batch(requests, progress=progress, on_step=on_step, on_frames=on_frames)
 
     def generate_batch(
         self,
@@ -204,6 +200,7 @@ class VideoPoet:
         *,
         progress: bool = True,
         on_step: Callable[[int, int], None] | None = None,
+        on_frames: Callable[[int, Frames], None] | None = None,
     ) -> list[Result]:
         """Make what several requests ask for; tokens of those alike are chosen together, in as large batches as fit.
 
@@ -213,6 +210,7 @@ class VideoPoet:
             requests: Of any tasks; all are checked before the first is begun.
             progress: Show a bar, if standard error is a terminal.
             on_step: As in `generate`; in a batch, of all its requests.
+            on_frames: As in `generate`, with the index of the request that they belong to before them.
 
         Raises:
             TaskError: A request does not fit the task or the model.
@@ -221,8 +219,13 @@ class VideoPoet:
         parts = self.parts
         completed = [request.completed(parts.settings) for request in requests]
         compositions = [
-            Composition(parts, request, _drawn_seed() if request.seed is None else request.seed)
-            for request in completed
+            Composition(
+                parts,
+                request,
+                _drawn_seed() if request.seed is None else request.seed,
+                None if on_frames is None else partial(on_frames, number),
+            )
+            for number, request in enumerate(completed)
         ]
         upscaled = [request for request in completed if request.upscale is not None]
         for request in upscaled:
@@ -252,6 +255,7 @@ class VideoPoet:
                             composition.seed,
                             on_step=lambda: steps.advance(1),
                         )
+                        composition.show_again(made[number])
                 results += [self._result(composition, made[number]) for number, composition in enumerate(group)]
         return results
 
@@ -328,14 +332,10 @@ class VideoPoet:
             MediaError: A given file is missing or broken.
         """
         seed = _drawn_seed() if seed is None else seed
-        parts = self.parts
-        links = chain.link(steps, seed, hears=HEARING.name in parts.settings.tasks)
+        links = chain.link(steps, seed, hears=HEARING.name in self.parts.settings.tasks)
         for number, link in enumerate(links, start=1):
             with _naming_step(number):
-                request = link.request().completed(parts.settings)
-                Composition(parts, request, seed)
-                if request.upscale is not None:
-                    upscaling.check(parts, request.upscale)
+                self._check(link.request())
         results: list[Result] = []
         told: list[dict[str, Any]] = []
         for number, link in enumerate(links, start=1):
@@ -346,6 +346,17 @@ class VideoPoet:
             if on_result is not None:
                 on_result(number - 1, results[-1])
         return results
+
+    def _check(self, request: Request) -> None:
+        """Refuse what the model cannot make, as far as that shows without reading files.
+
+        Raises:
+            TaskError: The request does not fit the model.
+        """
+        request = request.completed(self.parts.settings)
+        Composition(self.parts, request, 0)
+        if request.upscale is not None:
+            upscaling.check(self.parts, request.upscale)
 
     def _result(self, composition: Composition, media: Media | str) -> Result:
         """What was made, with how."""
@@ -411,59 +422,11 @@ class VideoPoet:
         Raises:
             MediaError: The file is missing, broken or too long.
         """
-        window, tokenizer = Window(self.parts), self.parts.video_tokenizer
-        clip = given.clip(video, window)
-        num_frames = 1 + (clip.num_frames - 1) // tokenizer.time_stride * tokenizer.time_stride
-        original = Video(clip.frames[:, :num_frames], clip.frame_rate)
-        codes = window.encode(original.pixels())
-        seen = Video.from_pixels(window.decode(codes), clip.frame_rate, self._heard(clip.audio, original.seconds))
-        return Reconstruction(
-            seen,
-            psnr(seen.frames, original.frames),
-            ssim(seen.frames, original.frames),
-            codes.numel() * math.log2(tokenizer.num_codes) / (num_frames * window.height * window.width),
-        )
-
-    def _heard(self, audio: Audio | None, seconds: float) -> Audio | None:
-        """Sound through its tokens; None where there is less of it than one code needs."""
-        tokenizer = self.parts.audio_tokenizer
-        if audio is None:
-            return None
-        samples = resample_audio(audio, tokenizer.sample_rate).samples[:, : round(seconds * tokenizer.sample_rate)]
-        if not tokenizer.num_frames(samples.shape[1]):
-            return None
-        with torch.no_grad(), runtime.autocast(self.parts.device):
-            codes = tokenizer.encode(samples[None].to(self.parts.device))
-            return Audio(tokenizer.decode(codes)[0].float().cpu(), tokenizer.sample_rate)
+        return reconstruction.reconstruct(self.parts, video)
 
     def describe(self) -> dict[str, Any]:
         """What the poet consists of and what it makes, as plain values."""
-        parts, contents = self.parts, self.parts.contents
-        settings = parts.settings
-        modules = {
-            contents.video_tokenizer: parts.video_tokenizer,
-            contents.audio_tokenizer: parts.audio_tokenizer,
-            parts.language_model.backbone.config.model_type: parts.language_model,
-        }
-        if parts.super_resolution is not None:
-            modules["super_resolution"] = parts.super_resolution
-        return {
-            "name": settings.name,
-            "format": contents.format,
-            "parameters": {
-                name: sum(parameter.numel() for parameter in module.parameters()) for name, module in modules.items()
-            },
-            "vocabulary": {
-                "text": parts.vocabulary.config.text_size,
-                "special": parts.vocabulary.config.num_special,
-                "video": parts.vocabulary.config.visual_codes,
-                "audio": parts.vocabulary.config.audio_codebook_size * parts.vocabulary.config.audio_quantizers,
-            },
-            "settings": settings.model_dump(mode="json", exclude={"tasks", "name"}),
-            "tasks": list(settings.tasks),
-            "device": str(parts.device),
-            "dtype": str(parts.language_model.head_weight.dtype).removeprefix("torch."),
-        }
+        return poet_folder.describe(self.parts)
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ import copy
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -251,3 +252,32 @@ def _device(name: torch.device | str | None) -> torch.device:
 
 def _name(part: object) -> str:
     return type(part).__module__.rpartition(".")[2]
+
+
+def describe(parts: Parts) -> dict[str, Any]:
+    """What a poet consists of and what it makes, as plain values."""
+    contents, settings = parts.contents, parts.settings
+    modules = {
+        contents.video_tokenizer: parts.video_tokenizer,
+        contents.audio_tokenizer: parts.audio_tokenizer,
+        parts.language_model.backbone.config.model_type: parts.language_model,
+    }
+    if parts.super_resolution is not None:
+        modules["super_resolution"] = parts.super_resolution
+    return {
+        "name": settings.name,
+        "format": contents.format,
+        "parameters": {
+            name: sum(parameter.numel() for parameter in module.parameters()) for name, module in modules.items()
+        },
+        "vocabulary": {
+            "text": parts.vocabulary.config.text_size,
+            "special": parts.vocabulary.config.num_special,
+            "video": parts.vocabulary.config.visual_codes,
+            "audio": parts.vocabulary.config.audio_codebook_size * parts.vocabulary.config.audio_quantizers,
+        },
+        "settings": settings.model_dump(mode="json", exclude={"tasks", "name"}),
+        "tasks": list(settings.tasks),
+        "device": str(parts.device),
+        "dtype": str(parts.language_model.head_weight.dtype).removeprefix("torch."),
+    }

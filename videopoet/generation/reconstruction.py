@@ -1,0 +1,62 @@
+"""A clip seen through its tokens, and how much of it they keep."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from videopoet import runtime
+from videopoet.generation import given
+from videopoet.generation.poet_folder import Parts
+from videopoet.generation.window import Window
+from videopoet.media.quality import psnr, ssim
+from videopoet.media.resample import resample_audio
+from videopoet.media.types import Audio, Video
+
+
+@dataclass(frozen=True, eq=False)
+class Reconstruction:
+    """A clip seen through its tokens, and what they kept of it."""
+
+    video: Video
+    psnr: float
+    """dB, over the whole clip."""
+    ssim: float
+    bits_per_pixel: float
+    """Of the picture: bits of its codes over height x width x frames."""
+
+
+def reconstruct(parts: Parts, video: str | Path | Video) -> Reconstruction:
+    """See a clip through the tokens of a poet; `VideoPoet.reconstruct` says more.
+
+    Raises:
+        MediaError: The file is missing, broken or too long.
+    """
+    window, tokenizer = Window(parts), parts.video_tokenizer
+    clip = given.clip(video, window)
+    num_frames = 1 + (clip.num_frames - 1) // tokenizer.time_stride * tokenizer.time_stride
+    original = Video(clip.frames[:, :num_frames], clip.frame_rate)
+    codes = window.encode(original.pixels())
+    seen = Video.from_pixels(window.decode(codes), clip.frame_rate, _heard(parts, clip.audio, original.seconds))
+    return Reconstruction(
+        seen,
+        psnr(seen.frames, original.frames),
+        ssim(seen.frames, original.frames),
+        codes.numel() * math.log2(tokenizer.num_codes) / (num_frames * window.height * window.width),
+    )
+
+
+def _heard(parts: Parts, audio: Audio | None, seconds: float) -> Audio | None:
+    """Sound through its tokens; None where there is less of it than one code needs."""
+    tokenizer = parts.audio_tokenizer
+    if audio is None:
+        return None
+    samples = resample_audio(audio, tokenizer.sample_rate).samples[:, : round(seconds * tokenizer.sample_rate)]
+    if not tokenizer.num_frames(samples.shape[1]):
+        return None
+    with torch.no_grad(), runtime.autocast(parts.device):
+        codes = tokenizer.encode(samples[None].to(parts.device))
+        return Audio(tokenizer.decode(codes)[0].float().cpu(), tokenizer.sample_rate)
