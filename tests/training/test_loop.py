@@ -41,9 +41,8 @@ def batches(index):
 
 def config(num_steps=12, **values):
     settings = optimizer.Config(name="muon", learning_rate=1e-2, warmup_steps=2)
-    return Config(
-        num_steps=num_steps, optimizer=settings, checkpoint_every=4, validate_every=6, log_every=1, bf16=False, **values
-    )
+    usual = {"checkpoint_every": 4, "validate_every": 6, "log_every": 1, "bf16": False}
+    return Config(num_steps=num_steps, optimizer=settings, **(usual | values))
 
 
 @pytest.mark.parametrize("with_adversary", [False, True])
@@ -138,9 +137,85 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(tmp_path):
 def test_a_loss_that_is_not_a_number_stops_before_the_weights_change(tmp_path):
     objective = Regression()
     before = {name: tensor.clone() for name, tensor in objective.model.state_dict().items()}
-    with pytest.raises(DataError, match="not a number"):
+    with pytest.raises(
+        DataError, match="not a number for 10 steps.*the last good checkpoint is checkpoint-0000008"
+    ) as caught:
         loop.train(objective, lambda index: torch.full((8, 4), float("nan")), config(), tmp_path)
+    assert caught.value.exit_code == 5
     assert all(torch.equal(before[name], tensor) for name, tensor in objective.model.state_dict().items())
+
+
+@pytest.mark.parametrize("spoilt", [float("nan"), float("inf"), 1e3])
+def test_a_step_with_a_spoilt_gradient_changes_nothing_and_is_counted(tmp_path, spoilt):
+    class Counted(Regression):
+        def __init__(self):
+            super().__init__(with_adversary=True)
+            self.model.register_buffer("seen", torch.zeros(()))
+
+        def __call__(self, batch, step, generator):
+            losses = super().__call__(batch, step, generator)
+            self.model.seen += losses.total.detach()
+            return losses._replace(total=losses.total * (spoilt if step == 5 else 1))
+
+    settings = config(checkpoint_every=1, keep_checkpoints=99)
+    settings = settings.model_copy(update={"optimizer": settings.optimizer.model_copy(update={"skip_above": 20.0})})
+    loop.train(Counted(), batches, settings, tmp_path)
+    for name in ("model", "mean", "optimizer", "adversary"):
+        before, after, later = (
+            checkpoint.load_tensors(tmp_path / f"checkpoint-{step:07d}" / f"{name}.safetensors") for step in (5, 6, 7)
+        )
+        assert all(torch.equal(before[key], after[key]) for key in before), name
+        assert not all(torch.equal(later[key], after[key]) for key in after), name
+    assert [entry["skipped"] for entry in journal.read(tmp_path) if entry["kind"] == "train"] == [0] * 5 + [1] * 7
+
+
+def test_a_discriminators_gradient_that_is_not_a_number_is_left_out_too(tmp_path):
+    class Judged(Regression):
+        def adversary_loss(self, batch, made, step):
+            losses = super().adversary_loss(batch, made, step)
+            return losses._replace(total=losses.total * (float("nan") if step == 2 else 1))
+
+    objective = Judged(with_adversary=True)
+    loop.train(objective, batches, config(), tmp_path)
+    assert all(tensor.isfinite().all() for tensor in objective.adversary.state_dict().values())
+    assert journal.read(tmp_path)[-2]["skipped"] == 1
+
+
+def test_skipped_steps_are_remembered_by_a_resumed_run(tmp_path):
+    class Spoilt(Regression):
+        def __call__(self, batch, step, generator):
+            losses = super().__call__(batch, step, generator)
+            return losses._replace(total=losses.total * (float("nan") if step in (2, 9) else 1))
+
+    def stopping(index):
+        if index == 6:
+            raise KeyboardInterrupt
+        return batches(index)
+
+    with pytest.raises(KeyboardInterrupt):
+        loop.train(Spoilt(), stopping, config(), tmp_path)
+    loop.train(Spoilt(), batches, config(), tmp_path, resume=True)
+    assert [entry["skipped"] for entry in journal.read(tmp_path) if entry["kind"] == "train"][-4:] == [1, 2, 2, 2]
+
+
+def test_what_a_killed_run_left_unfinished_is_gone_after_the_next_start(tmp_path):
+    loop.train(Regression(), batches, config(), tmp_path)
+    (tmp_path / ".checkpoint-0000016.partial-abc").mkdir()
+    (tmp_path / ".checkpoint-0000016.partial-abc" / "model.safetensors").write_bytes(b"half")
+    loop.train(Regression(), batches, config(), tmp_path, resume=True)
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_checkpoint_of_another_model_is_refused_by_name(tmp_path):
+    loop.train(Regression(), batches, config(), tmp_path)
+    larger = Regression()
+    larger.model.append(nn.Linear(2, 2))
+    with pytest.raises(CheckpointError, match=r"'3.weight' is absent, needed is \(2, 2\)"):
+        loop.train(larger, batches, config(), tmp_path, resume=True)
+    smaller = Regression()
+    smaller.model = nn.Sequential(*list(smaller.model)[:2])
+    with pytest.raises(CheckpointError, match=r"'2.bias' is in no part of this model \(2 such"):
+        loop.train(smaller, batches, config(), tmp_path, resume=True)
 
 
 def test_only_the_newest_checkpoints_are_kept(tmp_path):

@@ -195,8 +195,8 @@ def state_tensors(optimizers: list[torch.optim.Optimizer]) -> dict[str, Tensor]:
     return {
         f"{number}.{index}.{name}": torch.as_tensor(value)
         for number, optimizer in enumerate(optimizers)
-        for index, entry in optimizer.state_dict()["state"].items()
-        for name, value in entry.items()
+        for index, parameter in enumerate(_parameters(optimizer))
+        for name, value in optimizer.state.get(parameter, {}).items()
     }
 
 
@@ -205,8 +205,7 @@ def empty_state(optimizers: list[torch.optim.Optimizer], described: dict[str, Te
     empty = {}
     for key, tensor in described.items():
         owner, index, _ = key.split(".", 2)
-        parameters = [p for group in optimizers[int(owner)].param_groups for p in group["params"]]
-        parameter = parameters[int(index)]
+        parameter = _parameters(optimizers[int(owner)])[int(index)]
         if isinstance(parameter, DTensor) and parameter.shape == tensor.shape:
             empty[key] = torch.empty_like(parameter, dtype=tensor.dtype, requires_grad=False)
         else:
@@ -225,3 +224,7 @@ def load_state_tensors(optimizers: list[torch.optim.Optimizer], tensors: dict[st
                 counts = tensor.ndim == 0 and not tensor.is_floating_point()
                 state.setdefault(int(index), {})[name] = tensor.item() if counts else tensor
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
