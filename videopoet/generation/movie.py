@@ -72,10 +72,10 @@ class Movie:
         self.films = [self._film(take, decoder) for take in board.takes]
         """The takes before they are made."""
         self.store = takes if isinstance(takes, TakeStore) or takes is None else TakeStore(parts, takes)
-        keys = [self._key(film) for film in self.films]
+        self.keys = [self._key(film) for film in self.films]
+        """The name of each take in the store."""
         self.made: list[bool] = [False] * len(self.films)
         """Of each take, whether it was made now; known once it is needed."""
-        self._keys = keys
         if board.title.strip():
             titles.with_title(torch.zeros(3, self.height, self.width, dtype=torch.uint8), board.title, font)
         self.warnings = tuple(dict.fromkeys(warning for film in self.films for warning in film.warnings))
@@ -155,7 +155,7 @@ class Movie:
 
     def _take(self, number: int, tell: Callable[[int], None]) -> Video:
         """A take at the model's size and frame rate: the one that was kept, or a new one."""
-        film, key, before = self.films[number], self._keys[number], STEPS_OF_TAKE * number
+        film, key, before = self.films[number], self.keys[number], STEPS_OF_TAKE * number
         clip = self.store.load(key) if self.store is not None else None
         # A file of another length is none of ours, whatever its name is.
         if clip is None or clip.num_frames != self._lengths[number]:

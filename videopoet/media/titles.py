@@ -17,6 +17,7 @@ LARGEST, LEAST = 0.13, 0.03
 MOST_OF_HEIGHT = 0.6
 LINE = 1.25
 """From one line to the next, in heights of the letters."""
+SYSTEM_FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "LiberationSans-Regular.ttf", "Arial.ttf", "arial.ttf")
 _NO_LETTER = "\U0010fffd"  # no font has a picture of this one
 
 
@@ -26,7 +27,7 @@ def with_title(picture: Tensor, text: str, font: str | Path | None = None) -> Te
     Args:
         picture: What is behind it.
         text: White, with a dark shadow.
-        font: A TrueType or OpenType file; without it Pillow's own, which has the letters of European languages.
+        font: A TrueType or OpenType file; without it Pillow's own, or where that lacks a letter one of the system's.
 
     Raises:
         MediaError: The font cannot be read or lacks a letter, or the text does not fit.
@@ -40,6 +41,7 @@ def with_title(picture: Tensor, text: str, font: str | Path | None = None) -> Te
     drawn = Pillow.fromarray(picture.permute(1, 2, 0).contiguous().numpy())
     draw = ImageDraw.Draw(drawn)
     words = text.split()
+    font = _able_to_write(text, font)
     for size in range(round(LARGEST * short), max(1, round(LEAST * short)) - 1, -1):
         letters = _font(font, size)
         lines = _lines(words, letters, (1 - 2 * MARGIN) * width)
@@ -52,7 +54,6 @@ def with_title(picture: Tensor, text: str, font: str | Path | None = None) -> Te
             "shorten it",
             code="title_too_long",
         )
-    _check_letters(text, letters)
     for number, line in enumerate(lines):
         place = (width / 2, height / 2 + (number - (len(lines) - 1) / 2) * LINE * size)
         shadow = (place[0] + max(1, size // 16), place[1] + max(1, size // 16))
@@ -98,12 +99,26 @@ def _evened(words: list[str], letters: Any, lines: list[str]) -> list[str]:
     return lines
 
 
-def _check_letters(text: str, letters: Any) -> None:
+def _able_to_write(text: str, font: str | Path | None) -> str | Path | None:
+    """The font, or where none is given the first that has all letters."""
+    missing: list[str] = []
+    for choice in (font,) if font is not None else (None, *SYSTEM_FONTS):
+        try:
+            lacking = _missing_letters(text, _font(choice, 16))
+        except MediaError:
+            if font is not None:
+                raise
+            continue  # a system without that one
+        if not lacking:
+            return choice
+        missing = missing or lacking
+    raise MediaError(
+        f"the font has no letter '{missing[0]}' ({len(missing)} of the title's letters are missing); one that has them "
+        "fits; give its file as font, or write another title",
+        code="title_letters",
+    )
+
+
+def _missing_letters(text: str, letters: Any) -> list[str]:
     unknown = bytes(letters.getmask(_NO_LETTER))
-    missing = [letter for letter in dict.fromkeys(text) if bytes(letters.getmask(letter)) == unknown]
-    if missing := [letter for letter in missing if not letter.isspace()]:
-        raise MediaError(
-            f"the font has no letter '{missing[0]}' ({len(missing)} of the title's letters are missing); one that has "
-            "them fits; give its file as font, or write another title",
-            code="title_letters",
-        )
+    return [one for one in dict.fromkeys(text) if not one.isspace() and bytes(letters.getmask(one)) == unknown]

@@ -64,11 +64,11 @@ _SILENT = (
     | _START
     | _END
     | frozenset(
-        """and or but then that this these those it he she they we i you who which what when where while as is are was were
-    be been being has have had do does did will would can could in on at by of with without through across over under
-    above below near past along via up down again back once upon time there here finally first next last about after
-    before day one film movie story video clip scene some all very so not no just its left right another other away
-    around between together each""".split()
+        """and or but then that this these those it he she they we i you who which what when where while as is are was
+    were be been being has have had do does did will would can could in on at by of with without through across
+    over under above below near past along via up down again back once upon time there here finally first next
+    last about after before day one film movie story video clip scene some all very so not no just its left
+    right another other away around between together each""".split()
     )
 )
 
