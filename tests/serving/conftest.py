@@ -1,6 +1,11 @@
 """A server in the test's own process: the application behind real HTTP, and a worker of a tiny poet in a thread."""
 
 import importlib.util
+import os
+import secrets
+import shutil
+import subprocess
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -41,7 +46,7 @@ class Running:
         self.address = f"http://127.0.0.1:{port}"
         self.client = httpx.Client(base_url=self.address, timeout=30)
         self.poet, self.worker, self.storage = poet, None, self.service.storage
-        self.jobs = Jobs(self.storage.queue)
+        self.jobs = Jobs(self.service.queue)
         if with_worker:
             self.start_worker()
 
@@ -50,7 +55,7 @@ class Running:
         from videopoet.serving.storage import Storage
         from videopoet.serving.worker import Worker
 
-        self.worker = Worker(self.poet, Jobs(self.storage.queue), Storage(self.storage.folder), name, **how)
+        self.worker = Worker(self.poet, Jobs(self.service.queue), Storage(self.storage.folder), name, **how)
         self.worker_thread = threading.Thread(target=self.worker.run, daemon=True)
         self.worker_thread.start()
         wait_for(lambda: self.jobs.workers().get("ready"), 10)
@@ -84,6 +89,66 @@ class Running:
 
     def look(self, job_id):
         return self.client.get(f"/v1/videos/{job_id}").json()
+
+
+class Postgres:
+    """A PostgreSQL of the tests' own, from Debian's package, that listens on a socket in its folder alone."""
+
+    def __init__(self, programs, folder):
+        self.programs, self.folder = programs, folder
+        # It refuses to run as root.
+        self.user = {"user": "postgres", "group": "postgres"} if os.geteuid() == 0 else {}
+        self.run("initdb", "--username=videopoet", "--auth=trust", "--no-sync", "-D", folder / "data")
+        self.start()
+
+    def run(self, program, *arguments):
+        command = [self.programs / program, *arguments]
+        subprocess.run(command, check=True, cwd=self.folder, stdout=subprocess.DEVNULL, timeout=120, **self.user)
+
+    def start(self):
+        options = f"-c listen_addresses='' -c unix_socket_directories='{self.folder}' -c fsync=off"
+        self.run("pg_ctl", "start", "-w", "-D", self.folder / "data", "-l", self.folder / "log", "-o", options)
+
+    def stop(self):
+        self.run("pg_ctl", "stop", "-m", "fast", "-D", self.folder / "data")
+
+    def restart(self):
+        self.stop()
+        self.start()
+
+    def address(self, database):
+        return f"postgresql://videopoet@/{database}?host={self.folder}"
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """Skipped where PostgreSQL is not installed; `tests/serving/with_postgres.sh` installs it and runs these tests."""
+    pytest.importorskip("psycopg_pool")
+    found = shutil.which("initdb")
+    places = [Path(found).resolve().parent] if found else sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    if not places:
+        pytest.skip("PostgreSQL is not installed")
+    folder = Path(tempfile.mkdtemp(prefix="pg"))  # a socket's path must be short
+    if os.geteuid() == 0:
+        shutil.chown(folder, "postgres", "postgres")
+    server = Postgres(places[-1], folder)
+    yield server
+    server.stop()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def new_database(postgres):
+    """Makes empty databases, and says their addresses."""
+    import psycopg
+
+    def make():
+        name = f"queue_{secrets.token_hex(8)}"
+        with psycopg.connect(postgres.address("postgres"), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}")
+        return postgres.address(name)
+
+    return make
 
 
 def wait_for(condition, seconds):

@@ -1,4 +1,4 @@
-"""The queue: what it promises whatever happens to those who use it. No model, no HTTP."""
+"""The queue: what it promises whatever happens to those who use it, in SQLite and in PostgreSQL. No model, no HTTP."""
 
 import sqlite3
 import threading
@@ -6,14 +6,20 @@ import time
 
 import pytest
 
-from videopoet.errors import DataError, TaskError
-from videopoet.serving import queue_file
+from videopoet.errors import ConfigError, DataError, TaskError
 from videopoet.serving.jobs import Jobs, new_id
+from videopoet.serving.queue_store import SCHEMA_VERSION
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def place(request, tmp_path):
+    """Where a queue of a test's own is."""
+    return tmp_path / "queue.sqlite" if request.param == "sqlite" else request.getfixturevalue("new_database")()
 
 
 @pytest.fixture
-def jobs(tmp_path):
-    opened = Jobs(tmp_path / "queue.sqlite")
+def jobs(place):
+    opened = Jobs(place)
     yield opened
     opened.close()
 
@@ -129,14 +135,14 @@ def test_a_page_begins_after_the_job_that_is_named(jobs):
     assert [job.id for job in jobs.list("", newest_first=False)] == added
 
 
-def test_many_workers_on_one_file_end_every_job_exactly_once(tmp_path):
-    opened = Jobs(tmp_path / "queue.sqlite")
+def test_many_workers_on_one_queue_end_every_job_exactly_once(place):
+    opened = Jobs(place)
     total, ends = 120, []
     for _ in range(total):
         add(opened, "a")
 
     def work(name):
-        own = Jobs(tmp_path / "queue.sqlite")
+        own = Jobs(place)
         number = 0
         while own.counts()["queued"] or own.counts()["in_progress"]:
             for job in own.claim(name, most=3, lease_seconds=60):
@@ -156,15 +162,17 @@ def test_many_workers_on_one_file_end_every_job_exactly_once(tmp_path):
     opened.close()
 
 
-def test_a_file_that_is_opened_again_has_all_that_was_in_it(tmp_path):
-    first = Jobs(tmp_path / "queue.sqlite")
+def test_a_queue_that_is_opened_again_has_all_that_was_in_it(place):
+    first = Jobs(place)
     added = [add(first) for _ in range(3)]
     taken = first.claim("worker")  # and no close: the process is gone
-    second = Jobs(tmp_path / "queue.sqlite")
+    second = Jobs(place)
     assert [job.id for job in second.list("", newest_first=False)] == [job.id for job in added]
     assert second.get(taken[0].id, "").status == "in_progress"
     second.release("worker")
     assert [second.claim("next")[0].id for _ in added] == [job.id for job in added]
+    second.close()
+    first.close()
 
 
 def test_a_damaged_file_is_refused_and_left_as_it_is(tmp_path):
@@ -181,7 +189,7 @@ def test_a_file_of_a_newer_version_is_refused(tmp_path):
     path = tmp_path / "queue.sqlite"
     Jobs(path).close()
     connection = sqlite3.connect(path)
-    connection.execute(f"PRAGMA user_version = {queue_file.SCHEMA_VERSION + 1}")
+    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     connection.close()
     with pytest.raises(DataError, match="schema 2") as raised:
         Jobs(path)
@@ -211,3 +219,64 @@ def test_jobs_that_arrive_at_once_are_all_written_up_to_the_limit(jobs):
         thread.join(30)
     assert results.count("queue_full") == 8
     assert {job.id for job in jobs.list("", limit=100)} == set(results) - {"queue_full"}
+
+
+def test_what_workers_say_of_themselves_is_known_to_all(jobs, place):
+    assert jobs.workers() == {} and jobs.model() is None
+    other = Jobs(place)
+    other.see_worker("one", "loading")
+    other.see_worker("one", "ready", {"name": "poet", "tasks": []})
+    other.see_worker("one", "ready")
+    other.see_worker("two", "loading")
+    assert jobs.workers() == {"ready": 1, "loading": 1}
+    other.see_worker("one", "ready", {"name": "poet", "tasks": ["text_to_video"]})
+    assert jobs.model() == {"name": "poet", "tasks": ["text_to_video"]}
+    assert other.release("one") and not other.release("one")
+    other.close()
+
+
+def test_the_time_that_jobs_took_is_summed(jobs):
+    assert jobs.seconds_spent() == (0.0, 0.0, 0)
+    add(jobs)
+    (taken,) = jobs.claim("worker")
+    jobs.complete(taken, {})
+    waited, worked, count = jobs.seconds_spent()
+    assert waited >= 0 and worked >= 0 and count == 1
+    assert taken.created_at <= taken.started_at <= taken.lease_until
+
+
+def test_a_database_of_a_newer_version_is_refused_and_left_as_it_is(new_database):
+    import psycopg
+
+    address = new_database()
+    Jobs(address).close()
+    with psycopg.connect(address, autocommit=True) as connection:
+        connection.execute("UPDATE videopoet.version SET number = number + 1")
+        with pytest.raises(DataError, match=f"schema {SCHEMA_VERSION + 1}") as raised:
+            Jobs(address)
+        assert raised.value.code == "queue_version"
+        assert connection.execute("SELECT number FROM videopoet.version").fetchone() == (SCHEMA_VERSION + 1,)
+
+
+def test_a_database_that_is_begun_again_is_waited_for(postgres, new_database):
+    jobs = Jobs(new_database())
+    job = add(jobs)
+    postgres.restart()
+    assert jobs.get(job.id, "").status == "queued"
+    assert jobs.claim("worker")[0].id == job.id
+    jobs.close()
+
+
+def test_a_database_that_does_not_answer_is_an_error_without_its_address(monkeypatch, tmp_path):
+    pytest.importorskip("psycopg_pool")
+    monkeypatch.setattr("videopoet.serving.queue_postgres.PATIENCE_SECONDS", 0.2)
+    with pytest.raises(DataError, match="does not answer") as raised:
+        Jobs(f"postgresql://somebody:secret@/nothing?host={tmp_path}")
+    assert raised.value.code == "queue_unreachable"
+    assert "secret" not in str(raised.value) and str(tmp_path) not in str(raised.value)
+
+
+def test_an_address_that_cannot_be_read_is_refused():
+    pytest.importorskip("psycopg_pool")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        Jobs("postgresql://host:port:more/x?nonsense=1")

@@ -164,7 +164,8 @@ def test_tasks_say_what_forms_need(running):
     assert "central" in mask["choices"] and not mask["required"]
 
 
-def test_every_setting_that_tasks_offer_is_taken(running, clip):
+def test_every_setting_that_tasks_offer_is_taken(running, clip, monkeypatch):
+    monkeypatch.setattr("videopoet.serving.intake.examine", lambda *_: None)  # what is given is the same each time
     values = {"number": 1, "whole": 3, "switch": False, "text": "a star"}
     for task in running.client.get("/v1/tasks").json()["data"]:
         if task["name"] in ("stylization", "unconditional"):
@@ -263,3 +264,15 @@ def test_the_openapi_document_names_every_address(running):
         assert path in document["paths"]
     body = document["paths"]["/v1/videos"]["post"]["requestBody"]["content"]
     assert body.keys() == {"application/json", "multipart/form-data"}
+
+
+def test_servers_on_one_database_make_and_see_the_same_jobs(start, new_database, tmp_path):
+    address, folder = new_database(), tmp_path / "shared"
+    first = start(folder=folder, database=address)
+    second = start(folder=folder, database=address, with_worker=False)
+    job = second.made(prompt="a red ball", seed=1)  # by the worker of the first
+    content = [server.client.get(f"/v1/videos/{job['id']}/content").content for server in (first, second)]
+    assert content[0] == content[1] and content[0][4:8] == b"ftyp"
+    assert first.client.delete(f"/v1/videos/{job['id']}").status_code == 200
+    assert second.client.get(f"/v1/videos/{job['id']}").status_code == 404
+    assert not (folder / "queue.sqlite").exists()

@@ -31,6 +31,14 @@ def serve(
     port: Port = 8000,
     folder: Folder = Path("outputs/server"),
     device: Device = None,
+    database: Annotated[
+        str | None,
+        typer.Option(
+            envvar="VIDEOPOET_DATABASE",
+            show_envvar=True,
+            help="postgresql://... for a queue that several machines share; without it, a file in the folder.",
+        ),
+    ] = None,
     workers: Annotated[int, typer.Option(min=0, max=64, help="Processes that make media.")] = 1,
     batch: Annotated[int, typer.Option(min=1, max=32, help="The most alike jobs that are made together.")] = 4,
     api_keys: Annotated[
@@ -72,6 +80,7 @@ def serve(
     arguments += ["--device", device] if device else []
     service = Service(
         folder,
+        database=_database(database),
         ceilings=Ceilings(
             most_bytes=most_upload_mib * 2**20,
             most_seconds=most_seconds,
@@ -115,6 +124,17 @@ def studio(
 ) -> None:
     """Open the studio in the browser: the server on this machine, for one person."""
     serve(model=model, host=host, port=port, folder=folder, device=device, browser=True)
+
+
+def _database(address: str | None) -> str | None:
+    """An address that names PostgreSQL."""
+    if address is not None and not address.startswith(("postgresql://", "postgres://")):
+        raise ConfigError(
+            f"database is '{address.partition('://')[0][:20]}...'; postgresql://user@host:port/database fits; leave it "
+            "out for a queue in the folder",
+            code="database_invalid",
+        )
+    return address
 
 
 def _keys(path: Path | None) -> list[str]:

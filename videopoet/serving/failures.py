@@ -42,6 +42,8 @@ BY_CODE = {
     "worker_lost": 500,
     "not_ready": 503,
     "queue_busy": 503,
+    "queue_unreachable": 503,
+    "library_missing": 503,
     "timeout": 504,
     "disk_full": 507,
     "out_of_memory": 507,

@@ -19,6 +19,7 @@ from videopoet.serving.bodies import Body
 from videopoet.serving.fields import with_param
 from videopoet.serving.jobs import Job
 from videopoet.serving.videos import ERRORS, LOOK_SECONDS, content, service_of, submit, submitted
+from videopoet.serving.views import JobView
 
 WAIT_SECONDS = 900.0
 MOST_PICTURES = 4
@@ -88,7 +89,7 @@ async def audio(request: Request) -> FileResponse:
     return _file(request, ended, "audio")
 
 
-async def _ended(request: Request, jobs: Sequence[Job]) -> list[Job]:
+async def _ended(request: Request, jobs: Sequence[JobView]) -> list[Job]:
     """Jobs once they have ended well.
 
     Raises:
@@ -98,7 +99,7 @@ async def _ended(request: Request, jobs: Sequence[Job]) -> list[Job]:
     waiting, ended = list(jobs), {}
     try:
         while waiting:
-            now = await run_in_threadpool(service.jobs.get, waiting[0].id, waiting[0].owner)
+            now = await run_in_threadpool(service.jobs.get, waiting[0].id, request.state.owner)
             if now is None or now.status == "cancelled":
                 raise TaskError("the job was cancelled; it has no result; ask for it again", code="already_ended")
             if now.error is not None:
@@ -118,7 +119,7 @@ async def _ended(request: Request, jobs: Sequence[Job]) -> list[Job]:
             await anyio.sleep(LOOK_SECONDS)
     finally:
         for job in waiting:  # where all went well there is none
-            service.jobs.cancel(job.id, job.owner)
+            service.jobs.cancel(job.id, request.state.owner)
     return [ended[job.id] for job in jobs]
 
 

@@ -82,8 +82,9 @@ class Intake:
         kinds = {name: bodies.kind_of(file) for name, file in body.files.items()}
         kinds |= {name: source.result["kind"] for name, source in references.items() if source.result}
         asked = fields.parse(values, kinds, default_task)
-        self._check_model(asked)
-        return self._store(owner, asked, body, references, kinds, remixed)
+        model = self.jobs.model()
+        self._check_model(model, asked)
+        return self._store(model, owner, asked, body, references, kinds, remixed)
 
     def again(self, owner: str, source: Job, body: Body) -> Job:
         """The request of another job with what the body changes in it: a remix.
@@ -91,6 +92,12 @@ class Intake:
         Raises:
             TaskError: As in `submit`.
         """
+        if source.task not in TASKS:
+            raise TaskError(
+                f"the job is a {source.task}, which is changed by its storyboard; POST /v1/movies takes one, and with "
+                "takes_of makes only what changed; ask there",
+                code="task_unsupported",
+            )
         values: dict[str, Any] = {**source.request["fields"], "task": source.task}
         if {"size", "width", "height"} & body.fields.keys():
             values = {name: value for name, value in values.items() if name not in ("width", "height")}
@@ -129,8 +136,7 @@ class Intake:
             return job
         raise fields.with_param(error, name)
 
-    def _check_model(self, asked: fields.Asked) -> None:
-        model = self.jobs.model()
+    def _check_model(self, model: dict[str, Any] | None, asked: fields.Asked) -> None:
         if model is None:
             if asked.model not in (None, "videopoet"):
                 raise TaskError(
@@ -151,6 +157,7 @@ class Intake:
 
     def _store(
         self,
+        model: dict[str, Any] | None,
         owner: str,
         asked: fields.Asked,
         body: Body,
@@ -171,7 +178,8 @@ class Intake:
                     self.storage.take_in(job_id, target, path, keep=True)
                 else:
                     self.storage.take_in(job_id, target, body.files.pop(name), keep=False)
-            self._examine(asked, {target: self.storage.input(job_id, target) for target in targets.values()})
+            media = {target: self.storage.input(job_id, target) for target in targets.values()}
+            self._examine(model, asked, media)
             request = {"fields": asked.fields, "inputs": sorted(targets.values()), "fps": asked.fps}
             parent = remixed or next(iter(references.values()), None)
             return self.jobs.add(
@@ -192,9 +200,9 @@ class Intake:
                 ) from None
             raise
 
-    def _examine(self, asked: fields.Asked, media: dict[str, Path]) -> None:
+    @staticmethod
+    def _examine(model: dict[str, Any] | None, asked: fields.Asked, media: dict[str, Path]) -> None:
         """Read what is given as the worker will: what cannot be made is refused here, while its sender waits."""
-        model = self.jobs.model()
         if model is not None:  # else the worker is the first to know, and the job fails with the same words
             request = fields.request_of(asked.task, asked.fields, media)
             examine(request, fields.window_of(model, asked), model["tasks"])

@@ -1,4 +1,4 @@
-"""The queue on disk: jobs with leases, in one SQLite file that API and workers open side by side.
+"""The queue: jobs with leases, in tables that servers and workers open side by side.
 
 What is promised: a job that was accepted is on disk before its id is given out. It is run at least once and at most
 `MOST_ATTEMPTS` times, and has exactly one visible result: a worker that lost its lease cannot write one. A worker keeps
@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import json
 import secrets
-import sqlite3
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from videopoet.errors import TaskError
-from videopoet.serving.queue_file import QueueFile
+from videopoet.serving.queue_store import open_store
 
 STATUSES = ("queued", "in_progress", "completed", "failed", "cancelled")
 ENDED = ("completed", "failed", "cancelled")
@@ -67,7 +65,7 @@ class _Arrival:
 
     values: tuple[Any, ...]
     most_queued: int
-    written: bool = False
+    job: Job | None = None
     error: Exception | None = None
 
 
@@ -80,20 +78,25 @@ def new_id() -> str:
     return f"video_{secrets.token_hex(16)}"
 
 
-class Jobs(QueueFile):
+class Jobs:
     """The queue.
 
     Args:
-        path: The file; it is made where there is none.
+        place: A SQLite file, or the `postgresql://` address of a database; tables are made where there are none.
 
     Raises:
-        DataError: The file is damaged, or was written by a newer version; it is left as it is.
+        DataError: It is damaged, or was written by a newer version, or cannot be reached; it is left as it is.
     """
 
-    def __init__(self, path: str | Path):
-        super().__init__(path)
+    def __init__(self, place: str | Path):
+        self._store = open_store(place)
         self._arrivals: list[_Arrival] = []
-        self._adding = threading.Lock()
+        self._lock, self._adding = threading.Lock(), threading.Lock()
+        self._model: tuple[str, dict[str, Any]] | None = None
+
+    def close(self) -> None:
+        """Give up the tables' connections."""
+        self._store.close()
 
     # -- what a client asks for ------------------------------------------------------------------------------------
 
@@ -113,25 +116,25 @@ class Jobs(QueueFile):
         Raises:
             TaskError: So many are waiting already.
         """
-        values = job_id, owner, task, json.dumps(request), shape, parent, time.time()
+        values = job_id, owner, task, json.dumps(request), shape, parent
         arrival = _Arrival(values, most_queued)
         with self._lock:
             self._arrivals.append(arrival)
         # Whoever comes first writes all that have arrived meanwhile, so that many share one wait for the disk.
         with self._adding:
-            if not arrival.written:
+            if arrival.job is None and arrival.error is None:
                 self._write_arrivals()
         if arrival.error is not None:
             raise arrival.error
-        job = self.get(job_id, owner)
-        assert job is not None
-        return job
+        assert arrival.job is not None
+        return arrival.job
 
     def _write_arrivals(self) -> None:
         with self._lock:
             arrivals, self._arrivals = self._arrivals, []
+        added: list[tuple[_Arrival, Job]] = []
         try:
-            with self._writing() as writing:
+            with self._store.writing() as writing:
                 waiting = writing.execute("SELECT count(*) FROM jobs WHERE status = 'queued'").fetchone()[0]
                 for arrival in arrivals:
                     if waiting >= arrival.most_queued:
@@ -140,17 +143,20 @@ class Jobs(QueueFile):
                             code="queue_full",
                         )
                         continue
-                    writing.execute(
+                    row = writing.execute(
                         "INSERT INTO jobs (id, owner, task, request, shape, parent, created_at) "
-                        "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                        f"VALUES (?, ?, ?, ?, ?, ?, {self._store.now}) RETURNING {', '.join(_COLUMNS)}",
                         arrival.values,
-                    )
+                    ).fetchone()
+                    added.append((arrival, _job(row)))
                     waiting += 1
-        except sqlite3.Error as error:
+        # Whatever it is, it is the end of each of these requests, and of no other.
+        except Exception as error:
             for arrival in arrivals:
                 arrival.error = error
-        for arrival in arrivals:
-            arrival.written = True
+            return
+        for arrival, job in added:  # which are on disk now
+            arrival.job = job
 
     def get(self, job_id: str, owner: str) -> Job | None:
         """The job, if that owner has one of that id."""
@@ -166,24 +172,22 @@ class Jobs(QueueFile):
 
     def place(self, job: Job) -> int:
         """How many jobs will begin before this one, if it waits."""
-        row = self._connection().execute(
-            "SELECT count(*) FROM jobs WHERE status = 'queued' AND number < ?", (job.number,)
-        )
-        return row.fetchone()[0]
+        waiting = "SELECT count(*) FROM jobs WHERE status = 'queued' AND number < ?"
+        return self._store.read(waiting, (job.number,))[0][0]
 
     def cancel(self, job_id: str, owner: str) -> Job | None:
         """End a job that has not ended; its worker finds out at its next heartbeat. None where there is no such job."""
-        with self._writing() as writing:
+        with self._store.writing(alone=False) as writing:
             writing.execute(
-                "UPDATE jobs SET status = 'cancelled', completed_at = ?, lease_until = NULL "
+                f"UPDATE jobs SET status = 'cancelled', completed_at = {self._store.now}, lease_until = NULL "
                 "WHERE id = ? AND owner = ? AND status IN ('queued', 'in_progress')",
-                (time.time(), job_id, owner),
+                (job_id, owner),
             )
         return self.get(job_id, owner)
 
     def remove(self, job_id: str, owner: str) -> Job | None:
         """Forget a job, which ends it; what it was, or None where there is no such job."""
-        with self._writing() as writing:
+        with self._store.writing(alone=False) as writing:
             rows = writing.execute(
                 f"DELETE FROM jobs WHERE id = ? AND owner = ? RETURNING {', '.join(_COLUMNS)}", (job_id, owner)
             ).fetchall()
@@ -191,7 +195,7 @@ class Jobs(QueueFile):
 
     def known_ids(self) -> set[str]:
         """The ids of all jobs."""
-        return {row[0] for row in self._connection().execute("SELECT id FROM jobs")}
+        return {row[0] for row in self._store.read("SELECT id FROM jobs")}
 
     def oldest_ended(self, limit: int) -> list[Job]:
         """Those that may be removed to make room, the oldest first."""
@@ -206,9 +210,10 @@ class Jobs(QueueFile):
         A job that a worker died with before is taken alone, so that one that kills workers takes no other with it.
         """
         self.recover()
-        if not self._connection().execute("SELECT 1 FROM jobs WHERE status = 'queued' LIMIT 1").fetchone():
+        if not self._store.read("SELECT 1 FROM jobs WHERE status = 'queued' LIMIT 1"):
             return []
-        with self._writing() as writing:
+        now = self._store.now  # read after the lock: a lease must not lose what waiting for it took
+        with self._store.writing() as writing:
             found = writing.execute(
                 "SELECT number, shape, attempts FROM jobs WHERE status = 'queued' ORDER BY number LIMIT 1"
             ).fetchone()
@@ -222,25 +227,24 @@ class Jobs(QueueFile):
                     "ORDER BY number LIMIT ?",
                     (shape, number, most - 1),
                 )
-                numbers += [row[0] for row in alike]
-            now = time.time()  # after the lock: a lease must not lose what waiting for it took
+                numbers += [row[0] for row in alike.fetchall()]
             rows = writing.execute(
-                "UPDATE jobs SET status = 'in_progress', progress = 0, worker = ?, lease_until = ?, started_at = ?, "
-                f"attempts = attempts + 1 WHERE number IN ({', '.join('?' * len(numbers))}) "
-                f"RETURNING {', '.join(_COLUMNS)}",
-                (worker, now + lease_seconds, now, *numbers),
+                f"UPDATE jobs SET status = 'in_progress', progress = 0, worker = ?, lease_until = {now} + ?, "
+                f"started_at = {now}, attempts = attempts + 1 WHERE status = 'queued' "
+                f"AND number IN ({', '.join('?' * len(numbers))}) RETURNING {', '.join(_COLUMNS)}",
+                (worker, lease_seconds, *numbers),
             ).fetchall()
         return sorted(map(_job, rows), key=lambda job: job.number)
 
     def keep(self, jobs: Sequence[Job], progress: int | None = None, lease_seconds: float = LEASE_SECONDS) -> set[str]:
         """Renew the leases of a worker's jobs and note their progress; the ids of those that are still its own."""
         held = set()
-        with self._writing() as writing:
+        with self._store.writing() as writing:
             for job in jobs:
                 changed = writing.execute(
-                    "UPDATE jobs SET lease_until = ?, progress = max(progress, coalesce(?, 0)) WHERE id = ? "
-                    "AND worker = ? AND attempts = ? AND status = 'in_progress'",
-                    (time.time() + lease_seconds, progress, job.id, job.worker, job.attempts),
+                    f"UPDATE jobs SET lease_until = {self._store.now} + ?, progress = greatest(progress, ?) "
+                    "WHERE id = ? AND worker = ? AND attempts = ? AND status = 'in_progress'",
+                    (lease_seconds, progress or 0, job.id, job.worker, job.attempts),
                 )
                 held |= {job.id} if changed.rowcount else set()
         return held
@@ -255,7 +259,7 @@ class Jobs(QueueFile):
 
     def give_back(self, job: Job) -> None:
         """Put a job back in its place in the queue, as if it had not been taken."""
-        with self._writing() as writing:
+        with self._store.writing(alone=False) as writing:
             writing.execute(
                 "UPDATE jobs SET status = 'queued', progress = 0, worker = NULL, lease_until = NULL, started_at = NULL,"
                 " attempts = attempts - 1 WHERE id = ? AND worker = ? AND attempts = ? AND status = 'in_progress'",
@@ -264,41 +268,39 @@ class Jobs(QueueFile):
 
     def _end(self, job: Job, status: str, progress: int, **values: str) -> bool:
         (name, value), *_ = values.items()
-        with self._writing() as writing:
+        with self._store.writing(alone=False) as writing:
             changed = writing.execute(
-                f"UPDATE jobs SET status = ?, progress = max(progress, ?), completed_at = ?, lease_until = NULL, "
-                f"{name} = ? WHERE id = ? AND worker = ? AND attempts = ? AND status = 'in_progress'",
-                (status, progress, time.time(), value, job.id, job.worker, job.attempts),
+                f"UPDATE jobs SET status = ?, progress = greatest(progress, ?), completed_at = {self._store.now}, "
+                f"lease_until = NULL, {name} = ? "
+                "WHERE id = ? AND worker = ? AND attempts = ? AND status = 'in_progress'",
+                (status, progress, value, job.id, job.worker, job.attempts),
             )
         return changed.rowcount == 1
 
     def recover(self) -> int:
         """Queue again what is in progress with a lease that has run out, or fail it; returns how many there were."""
-        return self._take_back("lease_until < ?", (time.time(),))
+        return self._take_back(f"lease_until < {self._store.now}", ())
 
     def release(self, worker: str) -> bool:
         """The same for all jobs of a worker that is known to be dead; returns whether it ever was ready."""
-        with self._writing() as writing:
+        with self._store.writing() as writing:
             found = writing.execute("DELETE FROM workers WHERE id = ? RETURNING state", (worker,)).fetchall()
         self._take_back("worker = ?", (worker,))
         return found == [("ready",)]
 
     def _take_back(self, which: str, values: tuple[Any, ...]) -> int:
-        found = self._connection().execute(
-            f"SELECT 1 FROM jobs WHERE status = 'in_progress' AND {which} LIMIT 1", values
-        )
-        if not found.fetchone():
+        if not self._store.read(f"SELECT 1 FROM jobs WHERE status = 'in_progress' AND {which} LIMIT 1", values):
             return 0
         error = {
             "code": "worker_lost",
             "message": f"the process that made it ended {MOST_ATTEMPTS} times; a job is begun no more often; ask for "
             "less at once, such as a shorter or smaller clip",
         }
-        with self._writing() as writing:
+        with self._store.writing() as writing:
             failed = writing.execute(
-                f"UPDATE jobs SET status = 'failed', completed_at = ?, lease_until = NULL, error = ? "
+                f"UPDATE jobs SET status = 'failed', completed_at = {self._store.now}, lease_until = NULL, error = ? "
                 f"WHERE status = 'in_progress' AND attempts >= ? AND {which}",
-                (time.time(), json.dumps(error), MOST_ATTEMPTS, *values),
+                (json.dumps(error), MOST_ATTEMPTS, *values),
             )
             queued = writing.execute(
                 "UPDATE jobs SET status = 'queued', progress = 0, worker = NULL, lease_until = NULL, started_at = NULL "
@@ -311,54 +313,55 @@ class Jobs(QueueFile):
 
     def see_worker(self, worker: str, state: str, description: Mapping[str, Any] | None = None) -> None:
         """Note that a worker lives, in `state` loading or ready, and once which model it has."""
-        now = time.time()
-        with self._writing() as writing:
+        now = self._store.now
+        with self._store.writing(alone=False) as writing:
             writing.execute(
-                "INSERT INTO workers (id, state, description, seen_at) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE "
-                "SET state = excluded.state, seen_at = excluded.seen_at, "
-                "description = coalesce(excluded.description, description)",
-                (worker, state, json.dumps(description) if description else None, now),
+                f"INSERT INTO workers (id, state, description, seen_at) VALUES (?, ?, ?, {now}) ON CONFLICT (id) "
+                "DO UPDATE SET state = excluded.state, seen_at = excluded.seen_at, "
+                "description = coalesce(excluded.description, workers.description)",
+                (worker, state, json.dumps(description) if description else None),
             )
             if description:
                 writing.execute(
-                    "INSERT INTO models (name, description, seen_at) VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE "
-                    "SET description = excluded.description, seen_at = excluded.seen_at",
-                    (description["name"], json.dumps(description), now),
+                    f"INSERT INTO models (name, description, seen_at) VALUES (?, ?, {now}) ON CONFLICT (name) "
+                    "DO UPDATE SET description = excluded.description, seen_at = excluded.seen_at",
+                    (description["name"], json.dumps(description)),
                 )
 
     def workers(self) -> dict[str, int]:
         """How many workers have been seen lately, by state."""
-        rows = self._connection().execute(
-            "SELECT state, count(*) FROM workers WHERE seen_at > ? GROUP BY state", (time.time() - WORKER_SEEN_SECONDS,)
-        )
-        return dict(rows.fetchall())
+        seen = f"SELECT state, count(*) FROM workers WHERE seen_at > {self._store.now} - ? GROUP BY state"
+        return dict(self._store.read(seen, (WORKER_SEEN_SECONDS,)))
 
     def model(self) -> dict[str, Any] | None:
         """What the worker that came last says of its model; None where there was none yet."""
-        row = self._connection().execute("SELECT description FROM models ORDER BY seen_at DESC LIMIT 1").fetchone()
-        return json.loads(row[0]) if row else None
+        rows = self._store.read("SELECT description FROM models ORDER BY seen_at DESC LIMIT 1")
+        if not rows:
+            return None
+        if self._model is None or self._model[0] != rows[0][0]:  # parsing it would take longer than reading it
+            self._model = rows[0][0], json.loads(rows[0][0])
+        return self._model[1]
 
     def counts(self) -> dict[str, int]:
         """How many jobs there are of each status."""
-        rows = self._connection().execute("SELECT status, count(*) FROM jobs GROUP BY status").fetchall()
+        rows = self._store.read("SELECT status, count(*) FROM jobs GROUP BY status")
         return dict.fromkeys(STATUSES, 0) | dict(rows)
 
     def seconds_spent(self) -> tuple[float, float, int]:
         """How long the jobs that ran to an end waited and took, in all, and how many they are."""
-        row = self._connection().execute(
-            "SELECT total(started_at - created_at), total(completed_at - started_at), count(*) FROM jobs "
+        ((waited, worked, count),) = self._store.read(
+            "SELECT sum(started_at - created_at), sum(completed_at - started_at), count(*) FROM jobs "
             "WHERE status IN ('completed', 'failed') AND started_at IS NOT NULL"
         )
-        return row.fetchone()
+        return waited or 0.0, worked or 0.0, count
 
-    # -- the file --------------------------------------------------------------------------------------------------
+    # -- rows ------------------------------------------------------------------------------------------------------
 
     def _one(self, where: str, values: Sequence[Any]) -> Job | None:
         return next(iter(self._many(where, values)), None)
 
     def _many(self, where: str, values: Sequence[Any]) -> list[Job]:
-        rows = self._connection().execute(f"SELECT {', '.join(_COLUMNS)} FROM jobs {where}", tuple(values))
-        return [_job(row) for row in rows.fetchall()]
+        return [_job(row) for row in self._store.read(f"SELECT {', '.join(_COLUMNS)} FROM jobs {where}", values)]
 
 
 def _job(row: tuple[Any, ...]) -> Job:

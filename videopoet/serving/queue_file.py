@@ -1,16 +1,18 @@
-"""The file behind the queue: its schema, and its connections, one for each thread."""
+"""The queue in a SQLite file: its schema, and its connections, one for each thread."""
 
 from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from videopoet.errors import DataError
+from videopoet.serving.queue_store import SCHEMA_VERSION, QueueStore
 
-SCHEMA_VERSION = 1
 _SCHEMA = """
 CREATE TABLE jobs (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -43,8 +45,8 @@ CREATE TABLE models (name TEXT PRIMARY KEY, description TEXT NOT NULL, seen_at R
 """
 
 
-class QueueFile:
-    """A SQLite file with a write-ahead log.
+class QueueFile(QueueStore):
+    """A SQLite file with a write-ahead log, for processes on one machine.
 
     Args:
         path: The file; it is made where there is none.
@@ -52,6 +54,8 @@ class QueueFile:
     Raises:
         DataError: The file is damaged, or was written by a newer version; it is left as it is.
     """
+
+    now = "now_seconds()"
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
@@ -69,10 +73,30 @@ class QueueFile:
                 code="queue_corrupt",
             ) from None
 
+    def read(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        return self._connection().execute(statement, values).fetchall()
+
+    @contextmanager
+    def writing(self, *, alone: bool = True) -> Iterator[sqlite3.Connection]:
+        # It takes the write lock at once, whoever asks: one that began by reading could not wait for it.
+        connection = self._connection()
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield connection
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        connection.execute("COMMIT")
+
+    def close(self) -> None:
+        with self._lock:
+            while self._connections:
+                self._connections.pop().close()
+
     def _open(self) -> None:
         connection = self._connection()
         connection.execute("PRAGMA journal_mode = WAL")
-        with self._writing() as writing:
+        with self.writing() as writing:
             version = writing.execute("PRAGMA user_version").fetchone()[0]
             if version == 0:
                 for statement in filter(str.strip, _SCHEMA.split(";")):
@@ -88,31 +112,15 @@ class QueueFile:
         if found != "ok":
             raise sqlite3.DatabaseError(found)
 
-    def close(self) -> None:
-        """Close the file for all threads."""
-        with self._lock:
-            while self._connections:
-                self._connections.pop().close()
-
     def _connection(self) -> sqlite3.Connection:
         """This thread's own."""
         connection = getattr(self._local, "connection", None)
         if connection is None:
             connection = sqlite3.connect(self.path, timeout=30.0, isolation_level=None, check_same_thread=False)
             connection.execute("PRAGMA synchronous = FULL")  # an accepted job survives a loss of power too
+            connection.create_function("now_seconds", 0, time.time)
+            connection.create_function("greatest", 2, max, deterministic=True)
             self._local.connection = connection
             with self._lock:
                 self._connections.append(connection)
         return connection
-
-    @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        """A transaction that takes the write lock at once: one that began by reading could not wait for it."""
-        connection = self._connection()
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield connection
-        except BaseException:
-            connection.execute("ROLLBACK")
-            raise
-        connection.execute("COMMIT")

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,9 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 
 from videopoet import __version__
-from videopoet.errors import TaskError, VideoPoetError
+from videopoet.errors import DataError, TaskError, VideoPoetError
 from videopoet.sequence.tasks import TASKS
-from videopoet.serving import failures, generations, videos
+from videopoet.serving import failures, generations, movies, videos
 from videopoet.serving.guard import Guard, Keys
 from videopoet.serving.intake import Ceilings, Intake
 from videopoet.serving.jobs import Jobs
@@ -33,6 +34,7 @@ from videopoet.serving.views import task_view
 
 STUDIO = Path(__file__).parent / "studio"
 ROOM_SECONDS = 60.0
+log = logging.getLogger("videopoet.serving")
 MOST_EXAMINED = 2
 """Requests whose files are looked at at once: each takes a process that decodes."""
 
@@ -41,7 +43,9 @@ class Service:
     """What the addresses share.
 
     Args:
-        folder: Of queue and files.
+        folder: Of files, and of the queue where there is no database.
+        database: The `postgresql://` address of the queue, for servers and workers on several machines that share the
+            folder.
         ceilings: What clients can never raise.
         keys: Who may ask.
         hosts: Further names of this server.
@@ -56,6 +60,7 @@ class Service:
         self,
         folder: str | Path,
         *,
+        database: str | None = None,
         ceilings: Ceilings | None = None,
         keys: Keys | None = None,
         hosts: Sequence[str] = (),
@@ -64,11 +69,12 @@ class Service:
     ):
         self.ceilings, self.keys, self.hosts = ceilings or Ceilings(), keys or Keys(), hosts
         self.storage = Storage(folder)
-        self.jobs = Jobs(self.storage.queue)
+        self.queue = database or self.storage.queue
+        self.jobs = Jobs(self.queue)
         self.intake = Intake(self.jobs, self.storage, self.ceilings)
         self.examining = anyio.CapacityLimiter(MOST_EXAMINED)
         own = ["--folder", str(self.storage.folder), "--most-seconds", str(self.ceilings.most_seconds)]
-        self.supervisor = Supervisor(self.jobs, num_workers, [*own, *worker_arguments])
+        self.supervisor = Supervisor(self.jobs, num_workers, [*own, *worker_arguments], database)
 
     def why_not_ready(self) -> str | None:
         """Why a job would not begin now, or None."""
@@ -109,6 +115,7 @@ def create_app(service: Service) -> FastAPI:
     app.include_router(generations.router)  # before /v1/videos/{id}, which would take /v1/videos/sync
     app.include_router(videos.router)
     app.include_router(videos.everything)
+    app.include_router(movies.router)
     if STUDIO.is_dir():
         app.mount("/studio", StaticFiles(directory=STUDIO, html=True), name="studio")
     app.add_middleware(Guard, hosts=service.hosts, keys=service.keys, most_bytes=service.ceilings.most_bytes)
@@ -184,6 +191,9 @@ def _openapi(app: FastAPI) -> Callable[[], dict[str, Any]]:
 async def _keep_room(service: Service) -> None:
     """Keep what is stored within its cap, and take back jobs whose worker is gone, as long as the server runs."""
     while True:
-        await anyio.to_thread.run_sync(service.jobs.recover)
-        await anyio.to_thread.run_sync(service.intake.make_room)
+        try:
+            await anyio.to_thread.run_sync(service.jobs.recover)
+            await anyio.to_thread.run_sync(service.intake.make_room)
+        except DataError as error:  # a database that is away; the next time it may be back
+            log.warning("%s", error)
         await anyio.sleep(ROOM_SECONDS)

@@ -21,6 +21,8 @@ from pathlib import Path
 from videopoet.errors import DataError
 
 QUEUE = "queue.sqlite"
+DATABASE_VARIABLE = "VIDEOPOET_DATABASE"
+"""Where workers are told the address of a queue in PostgreSQL; a command line would show its password to all."""
 MEDIA_TYPES = {".mp4": "video/mp4", ".png": "image/png", ".wav": "audio/wav", ".txt": "text/plain; charset=utf-8"}
 LEAST_FREE_BYTES = 200_000_000
 LEFT_SECONDS = 3600.0

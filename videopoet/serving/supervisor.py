@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import secrets
@@ -12,10 +13,13 @@ import threading
 import time
 from collections.abc import Sequence
 
+from videopoet.errors import DataError
 from videopoet.serving.jobs import Jobs
+from videopoet.serving.storage import DATABASE_VARIABLE
 from videopoet.serving.worker import END_SECONDS
 
 LOOK_SECONDS = 0.2
+WORKER_NICENESS = 5
 MOST_EARLY_DEATHS = 3
 """So many deaths in a row before a worker was ready, and it is not begun again: its model cannot be loaded."""
 log = logging.getLogger("videopoet.serving")
@@ -28,10 +32,12 @@ class Supervisor:
         jobs: The queue that they work on.
         count: How many.
         arguments: What `videopoet.serving.worker` is called with, but for its name and parent.
+        database: The address of the queue, where it is not a file in the folder.
     """
 
-    def __init__(self, jobs: Jobs, count: int, arguments: Sequence[str]):
+    def __init__(self, jobs: Jobs, count: int, arguments: Sequence[str], database: str | None = None):
         self.jobs, self.count, self.arguments = jobs, count, list(arguments)
+        self._environment = {**os.environ, **({DATABASE_VARIABLE: database} if database else {})}
         self.restarts = 0
         self.given_up = False
         """No worker could load its model."""
@@ -60,7 +66,8 @@ class Supervisor:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-            self.jobs.release(name)
+            with contextlib.suppress(DataError):  # the lease runs out where the database cannot be told
+                self.jobs.release(name)
         self._processes.clear()
 
     @property
@@ -71,17 +78,26 @@ class Supervisor:
     def _begin(self) -> None:
         name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         command = [sys.executable, "-m", "videopoet.serving.worker", *self.arguments]
-        self._processes[name] = subprocess.Popen(
-            [*command, "--name", name, "--parent", str(os.getpid())], stdin=subprocess.DEVNULL
+        process = subprocess.Popen(
+            [*command, "--name", name, "--parent", str(os.getpid())],
+            stdin=subprocess.DEVNULL,
+            env=self._environment,
         )
+        if hasattr(os, "setpriority"):  # a request takes milliseconds, and should not wait for a job that takes seconds
+            os.setpriority(os.PRIO_PROCESS, process.pid, os.getpriority(os.PRIO_PROCESS, 0) + WORKER_NICENESS)
+        self._processes[name] = process
 
     def _look_after(self) -> None:
         while not self._ending.wait(LOOK_SECONDS):
             for name, process in list(self._processes.items()):
                 if process.poll() is None:
                     continue
+                try:
+                    was_ready = self.jobs.release(name)
+                except DataError as error:  # a database that is away: the same again until it is back
+                    log.warning("%s", error)
+                    continue
                 del self._processes[name]
-                was_ready = self.jobs.release(name)
                 log.warning("a worker ended with status %s", process.returncode)
                 self._early_deaths = 0 if was_ready else self._early_deaths + 1
                 if self._early_deaths >= MOST_EARLY_DEATHS:

@@ -77,36 +77,35 @@ def shown(service: Service, job: Job) -> JobView:
     return job_view(job, service.jobs.model(), place)
 
 
-async def submitted(request: Request, **how: Any) -> Job:
+async def submitted(request: Request, **how: Any) -> JobView:
     """The job that a body asks for, in the queue."""
     async with bodies.read(request, service_of(request).storage) as body:
         return await submit(request, body, **how)
 
 
-async def submit(request: Request, body: bodies.Body, **how: Any) -> Job:
+async def submit(request: Request, body: bodies.Body, **how: Any) -> JobView:
     """The same of a body that has been read."""
     service = service_of(request)
     has_media = bool(body.files) or any(isinstance(body.fields.get(name), dict) for name in bodies.MEDIA_FIELDS)
     return await _in_turn(service, partial(service.intake.submit, request.state.owner, body, **how), has_media)
 
 
-async def _in_turn(service: Service, call: Callable[[], Job], has_media: bool) -> Job:
+async def _in_turn(service: Service, call: Callable[[], Job], has_media: bool) -> JobView:
     """Files are looked at a few at a time, in threads of their own, so that no other request waits for them."""
-    return await anyio.to_thread.run_sync(call, limiter=service.examining if has_media else None)
+    limiter = service.examining if has_media else None
+    return await anyio.to_thread.run_sync(lambda: shown(service, call()), limiter=limiter)
 
 
 @router.post("", operation_id="create_video")
 async def create(request: Request) -> JobView:
     """Ask for a clip, a picture, a sound or a caption. Without `task`, what is given decides."""
-    job = await submitted(request)
-    return await run_in_threadpool(shown, service_of(request), job)
+    return await submitted(request)
 
 
 @router.post("/extensions", operation_id="extend_video")
 async def extend(request: Request) -> JobView:
     """Go on from a clip: the result is the clip and its continuation."""
-    job = await submitted(request, default_task="video_continuation", required="video")
-    return await run_in_threadpool(shown, service_of(request), job)
+    return await submitted(request, default_task="video_continuation", required="video")
 
 
 @router.post("/edits", operation_id="edit_video")
@@ -115,8 +114,7 @@ async def edit(request: Request) -> JobView:
     async with bodies.read(request, service_of(request).storage) as body:
         has_region = {"mask", "box"} & {*body.fields, *body.files}
         task = "inpainting" if has_region else "stylization"
-        job = await submit(request, body, default_task=task, required="video")
-    return await run_in_threadpool(shown, service_of(request), job)
+        return await submit(request, body, default_task=task, required="video")
 
 
 @router.get("", operation_id="list_videos")
@@ -174,8 +172,7 @@ async def remix(request: Request, job: KnownJob) -> JobView:
     service = service_of(request)
     async with bodies.read(request, service.storage) as body:
         again = partial(service.intake.again, request.state.owner, job, body)
-        made = await _in_turn(service, again, has_media=bool(body.files or job.request["inputs"]))
-    return await run_in_threadpool(shown, service, made)
+        return await _in_turn(service, again, has_media=bool(body.files or job.request["inputs"]))
 
 
 @router.get("/{video_id}/content", operation_id="download_video", response_class=FileResponse)

@@ -20,10 +20,10 @@ from typing import Any
 
 from videopoet.errors import DataError, VideoPoetError
 from videopoet.generation.pipeline import Result, VideoPoet
-from videopoet.serving import fields, previews
+from videopoet.serving import fields, movies, previews
 from videopoet.serving.failures import as_ours
 from videopoet.serving.jobs import Job, Jobs
-from videopoet.serving.storage import Storage
+from videopoet.serving.storage import DATABASE_VARIABLE, Storage
 
 HEARTBEAT_SECONDS = 0.5
 IDLE_SECONDS = 0.1
@@ -75,7 +75,8 @@ class Worker:
         self.jobs.see_worker(self.name, "ready", self.description)
         self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
         self._heart.start()
-        while not self.stopping.is_set():
+        # Without a heartbeat, which ends where the queue's database stays away, its jobs would be taken from it.
+        while not self.stopping.is_set() and self._heart.is_alive():
             taken = self.jobs.claim(self.name, self.most_jobs)
             if taken:
                 self.work(taken)
@@ -105,6 +106,9 @@ class Worker:
         if not jobs:
             return
         try:
+            if jobs[0].task == movies.TASK:  # which is never in a batch
+                self._complete(jobs[0], movies.make(self.poet, self.storage, jobs[0], self._on_step))
+                return
             results = self.poet.generate_batch(requests, progress=False, on_step=self._on_step)
             for job, result in zip(jobs, results, strict=True):
                 self._write(job, result)
@@ -127,6 +131,8 @@ class Worker:
             self._held.pop(jobs[0].id, None)
 
     def _request(self, job: Job) -> Any:
+        if job.task == movies.TASK:
+            return job.request["fields"]["storyboard"]
         asked = fields.Asked(job.task, job.request["fields"], fps=job.request.get("fps"))
         fields.check_against(self.description, asked, self.most_seconds)
         media = {name: self.storage.input(job.id, name) for name in job.request["inputs"]}
@@ -137,8 +143,11 @@ class Worker:
         if job.id not in self._held:
             return
         written = previews.write(result, lambda name: self.storage.result(job.id, job.attempts, name))
-        facts = {**written, "metadata": result.metadata, "warnings": result.warnings, "attempt": job.attempts}
-        if not self.jobs.complete(job, facts):
+        self._complete(job, {**written, "metadata": result.metadata, "warnings": result.warnings})
+
+    def _complete(self, job: Job, facts: dict[str, Any]) -> None:
+        """Give a job its result, whose files are there; without one that is still wanted they go."""
+        if not self.jobs.complete(job, {**facts, "attempt": job.attempts}):
             previews.remove(self.storage.result(job.id, job.attempts, "text.txt").parent)
         self._held.pop(job.id, None)
 
@@ -215,7 +224,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     storage = Storage(given.folder)
-    jobs = Jobs(storage.queue)
+    jobs = Jobs(os.environ.get(DATABASE_VARIABLE) or storage.queue)
     jobs.see_worker(given.name, "loading")
     try:
         poet = VideoPoet.from_pretrained(given.model, device=given.device)
