@@ -39,13 +39,13 @@ def writable(kind: str) -> tuple[str, ...]:
     return tuple(files.WRITERS[writers[kind]]) if kind in writers else (".txt",)
 
 
-def check_output(path: Path, suffixes: tuple[str, ...]) -> None:
-    """Refuse an output that could not be written, before any work is done for it."""
+def check_output(path: Path, suffixes: tuple[str, ...], name: str = "output") -> None:
+    """Refuse an output that could not be written, before any work is done for it; `name` is what messages call it."""
     if path.is_dir():
-        raise ConfigError(f"output '{path}' is a folder; a file is wanted; add a name", code="output_is_folder")
+        raise ConfigError(f"{name} '{path}' is a folder; a file is wanted; add a name", code="output_is_folder")
     if path.suffix.lower() not in suffixes:
         raise ConfigError(
-            f"output '{path}' ends in '{path.suffix}'; {' and '.join(suffixes)} fit; change the extension",
+            f"{name} '{path}' ends in '{path.suffix}'; {' and '.join(suffixes)} fit; change the extension",
             code="output_extension",
         )
     check_folder(path.parent)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,6 +41,13 @@ def generate(
         Path | None,
         typer.Option("--output", "-o", "--output-path", help="The file to write; its extension chooses the format."),
     ] = None,
+    preview: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE_OR_FOLDER",
+            help="Show the frames while they are made: a .gif or .png that grows with them, or a folder of pictures.",
+        ),
+    ] = None,
     model: Model = None,
     device: Device = None,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same result.")] = None,
@@ -63,6 +72,10 @@ def generate(
     """Make a clip, a picture, a sound or a caption.
 
     Without --output the file goes to outputs/, and its path is printed; a caption is printed itself.
+
+    With --preview the frames are there as soon as they are known, long before the clip with its sound is finished:
+    open the .gif in a viewer that notices when a file changes. They are those of the finished clip. What is interrupted
+    leaves its preview.
     """
     from videopoet.sequence.tasks import find_task
 
@@ -78,6 +91,8 @@ def generate(
         output = Path("outputs") / f"{row.name}-{seed}{suffixes[0]}"
     if output is not None:
         check_output(output, suffixes)
+    if preview is not None:
+        _check_preview(row, preview)
     given = {
         "prompt": words if prompt is None else prompt,
         "negative_prompt": negative_prompt,
@@ -106,10 +121,12 @@ def generate(
     began = time.perf_counter()
     poet = VideoPoet.from_pretrained(model, device=device)
     if count > 1:
-        results = poet.variations(row.name, count=count, seed=seed, sound=sound, progress=True, **given)
+        with _showing(preview, count) as show:
+            results = poet.variations(row.name, count=count, seed=seed, sound=sound, progress=True, **show, **given)
         _write_variations(results, output, metadata, as_json)
         return
-    result = poet.generate(row.name, seed=seed, sound=sound, progress=True, **given)
+    with _showing(preview) as show:
+        result = poet.generate(row.name, seed=seed, sound=sound, progress=True, **show, **given)
     if output is not None:
         result.save(output, metadata=metadata)
     for warning in result.warnings:
@@ -121,6 +138,7 @@ def generate(
                 "task": row.name,
                 "seed": seed,
                 "output": output and str(output),
+                "preview": preview and str(preview),
                 "text": text,
                 "warnings": result.warnings,
                 "metadata": result.metadata,
@@ -155,6 +173,37 @@ def reconstruct(
         print_json({**figures, "output": output and str(output)})
     else:
         print(f"PSNR {seen.psnr:.2f} dB, SSIM {seen.ssim:.4f}, {seen.bits_per_pixel:.4f} bits per pixel")
+
+
+def _check_preview(row: Any, preview: Path) -> None:
+    from videopoet.cli.preview import check_preview
+
+    if not {"video", "image"} & set(row.gives):
+        raise ConfigError(
+            f"{row.name} makes {' and '.join(row.gives)}, which has no frames of its own; a preview shows frames; "
+            "leave out --preview",
+            code="preview_unfit",
+        )
+    check_preview(preview)
+
+
+@contextlib.contextmanager
+def _showing(path: Path | None, count: int | None = None) -> Iterator[dict[str, Any]]:
+    """What to ask of a poet beside the rest, for the frames of a result, or of `count`, to be shown as they come."""
+    if path is None:
+        yield {}
+        return
+    from videopoet.cli.preview import Preview, numbered
+
+    previews = [Preview(path)] if count is None else [Preview(numbered(path, number + 1)) for number in range(count)]
+    try:
+        if count is None:
+            yield {"on_frames": previews[0].show}
+        else:
+            yield {"on_frames": lambda number, frames: previews[number].show(frames)}
+    finally:
+        for preview in previews:
+            preview.finish()
 
 
 def _write_variations(results: list[Any], output: Path | None, metadata: bool, as_json: bool) -> None:
