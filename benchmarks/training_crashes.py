@@ -1,0 +1,420 @@
+"""Does training survive what happens to it? Kills, broken checkpoints, spoilt numbers, other numbers of processes.
+
+Every run is a process of its own, made by a fork, that trains a small model with a discriminator, Muon, running mean
+and accumulation over several epochs of its data. A case passes when the run goes on to the end by `resume` alone and
+its last checkpoint and journal equal those of the run that nothing happened to, bit for bit where nothing else is said.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+import torch.distributed as distributed
+from report import report
+from torch import Tensor, nn
+
+from videopoet import checkpoint
+from videopoet.errors import VideoPoetError
+from videopoet.runtime import generator
+from videopoet.training import checkpoints, journal, loop, optimizer
+from videopoet.training.loop import Losses, Objective
+
+NUM_STEPS, NUM_SAMPLES, BATCH = 12, 37, 5
+FAULTS = ("F01", "F02", "F05", "F07", "F12")
+PATIENCE = datetime.timedelta(seconds=120)
+Spoil = Callable[[str, int, Tensor], Tensor]
+
+
+class Small(Objective):
+    """Learns a map of four numbers, judged by a discriminator; a buffer moves in the forward pass."""
+
+    def __init__(self, spoil: Spoil | None = None):
+        torch.manual_seed(0)
+        self.model = nn.Sequential(nn.Linear(4, 9), nn.Tanh(), nn.Linear(9, 16), nn.Tanh(), nn.Linear(16, 2))
+        self.model.register_buffer("seen", torch.zeros(4))
+        self.adversary = nn.ModuleDict({"judge": nn.Linear(2, 1)})
+        self.blocks = (self.model[0], self.model[2])
+        self.spoil = spoil or (lambda place, step, tensor: tensor)
+
+    def __call__(self, batch: tuple[Tensor, Tensor], step: int, generator: torch.Generator) -> Losses:
+        ids, samples = batch
+        samples = self.spoil("input", step, samples)
+        self.model.seen.lerp_(samples.mean(dim=0), 0.1)  # pyright: ignore
+        made = self.model(samples + 0.1 * torch.randn(samples.shape, generator=generator))
+        if self.spoil("gradient", step, torch.ones(())) != 1:
+            made.register_hook(lambda gradient: gradient.index_fill(0, torch.tensor(0), float("nan")))
+        total = self.spoil("loss", step, (made - samples[:, :2]).square().mean())
+        return Losses(total, {"samples": float((ids * torch.arange(1, 1 + len(ids))).sum())}, made=made)
+
+    def adversary_loss(self, batch: object, made: Tensor, step: int) -> Losses:
+        assert self.adversary is not None
+        return Losses((self.adversary["judge"](made) - 1).square().mean(), {})
+
+    def validate(self, folder: Path) -> dict[str, float]:
+        return {"norm": float(sum(tensor.square().sum() for tensor in self.model.state_dict().values()))}
+
+
+def batches(index: int) -> tuple[Tensor, Tensor]:
+    """Batch `index` of an endless sequence that goes through all samples in an order drawn anew each time."""
+    places = range(index * BATCH, (index + 1) * BATCH)
+    orders = {place // NUM_SAMPLES for place in places}
+    order = {epoch: torch.randperm(NUM_SAMPLES, generator=generator("order", epoch)) for epoch in orders}
+    ids = torch.stack([order[place // NUM_SAMPLES][place % NUM_SAMPLES] for place in places])
+    samples = torch.randn(NUM_SAMPLES, 4, generator=generator("samples"))
+    return ids, samples[ids]
+
+
+def settings(**values: object) -> loop.Config:
+    usual = {
+        "num_steps": NUM_STEPS,
+        "accumulation": 2,
+        "optimizer": optimizer.Config(name="muon", learning_rate=1e-2, warmup_steps=2, skip_above=10.0),
+        "bf16": False,
+        "log_every": 1,
+        "validate_every": 5,
+        "checkpoint_every": 2,
+    }
+    return loop.Config(**(usual | values))
+
+
+class Runs:
+    """Starts runs in processes of their own and looks at what they leave."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.numbers = random.Random(0)
+        self.count = 0
+        loop.train(Small(), batches, settings(), self.new())  # what is imported on the way, forks have
+
+    def new(self) -> Path:
+        self.count += 1
+        return self.folder / f"run-{self.count}"
+
+    def train(
+        self,
+        place: Path,
+        config: loop.Config,
+        num_processes: int = 1,
+        resume: bool = True,
+        read: Callable[[int], tuple[Tensor, Tensor]] = batches,
+        spoil: Spoil | None = None,
+        before: Callable[[int], object] | None = None,
+        kill_after: float | None = None,
+    ) -> list[int]:
+        """Train to the end or to a kill; returns how each process ended: 0, an exit code, or minus a signal.
+
+        Args:
+            read: Gives the batches.
+            spoil: Changes numbers in a step.
+            before: Called first in each process, with its number.
+            kill_after: Seconds until all processes are killed.
+        """
+        self.count += 1
+        rendezvous = self.folder / f"rendezvous-{self.count}"
+        children = []
+        sys.stdout.flush()
+        for rank in range(num_processes):
+            if not (child := os.fork()):
+                code = 1
+                try:
+                    if before is not None:
+                        before(rank)
+                    if num_processes > 1:
+                        method = f"file://{rendezvous}"
+                        distributed.init_process_group(
+                            "gloo", init_method=method, rank=rank, world_size=num_processes, timeout=PATIENCE
+                        )
+                    loop.train(Small(spoil), read, config, place, resume=resume)
+                    code = 0
+                except VideoPoetError as error:
+                    code = error.exit_code
+                except BaseException:
+                    # Where one of several was killed, the others lose their connection.
+                    if num_processes == 1:
+                        traceback.print_exc()
+                finally:
+                    os._exit(code)
+            children.append(child)
+        if kill_after is not None:
+            time.sleep(kill_after)
+            for child in children:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGKILL)
+        ends = {}
+        while len(ends) < num_processes:
+            child, status = os.wait()
+            ends[child] = os.waitstatus_to_exitcode(status)
+            if ends[child]:
+                for other in children:
+                    if other not in ends:
+                        os.kill(other, signal.SIGKILL)
+        rendezvous.unlink(missing_ok=True)
+        return [ends[child] for child in children]
+
+
+def difference(place: Path, whole: Path) -> str | None:
+    """How a finished run differs from another, or None."""
+    last = f"checkpoint-{NUM_STEPS:07d}"
+    if (reason := checkpoint.why_invalid(place / last)) is not None:
+        return f"{last}: {reason}"
+    for name in ("model", "mean", "optimizer", "adversary"):
+        tensors = [read_part(folder / last, name) for folder in (place, whole)]
+        if tensors[0].keys() != tensors[1].keys():
+            return f"{name} holds other tensors"
+        for key, tensor in tensors[0].items():
+            if not torch.equal(tensor, tensors[1][key]):
+                return f"{name} differs in {key}"
+    if entries(place) != entries(whole):
+        return "the journals differ"
+    if remains := [path.name for path in place.iterdir() if path.name.startswith(".")]:
+        return f"{remains[0]} was left behind"
+    return None
+
+
+def read_part(source: Path, name: str) -> dict[str, Tensor]:
+    described = checkpoints.described(source, name)
+    tensors = {key: torch.empty_like(tensor, device="cpu") for key, tensor in described.items()}
+    checkpoints.read(source, name, tensors)
+    return tensors
+
+
+def entries(place: Path) -> list[tuple[object, ...]]:
+    """What a journal says of steps, times aside."""
+    names = ("step", "kind", "loss", "samples", "gradient_norm", "rate_share", "skipped", "norm")
+    return [tuple(entry.get(name) for name in names) for entry in journal.read(place)]
+
+
+def killed_at_steps(runs: Runs, num_chains: int) -> Iterator[str | None]:
+    """F01: chains of five kills at random batches, alone and on two processes, divided and not."""
+    for number in range(num_chains):
+        num_processes, sharding = ((1, "none"), (2, "none"), (2, "full"))[number % 3]
+        config = settings(sharding=sharding, accumulation=2 // num_processes)
+        whole = runs.new()
+        assert not any(runs.train(whole, config, num_processes, resume=False))
+        place, numbers = runs.new(), sorted(runs.numbers.sample(range(2 * NUM_STEPS), 5))
+        wrong = None
+        for fatal in numbers:
+            ends = runs.train(place, config, num_processes, read=killing(fatal))
+            if -signal.SIGKILL not in ends:
+                wrong = f"a run that was to be killed at batch {fatal} ended with {ends}"
+        ends = runs.train(place, config, num_processes)
+        yield wrong or (f"the last run ended with {ends}" if any(ends) else difference(place, whole))
+
+
+def killing(fatal: int) -> Callable[[int], tuple[Tensor, Tensor]]:
+    """Batches of which one kills who reads it; a step begins again at a batch of a checkpoint, so its step does."""
+
+    def read(index: int) -> tuple[Tensor, Tensor]:
+        if index == fatal:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return batches(index)
+
+    return read
+
+
+def killed_in_writing(runs: Runs, num_points: int, num_times: int) -> Iterator[str | None]:
+    """F02: a kill before and after every call that changes the disk, and at random times."""
+    config = settings(num_steps=NUM_STEPS, checkpoint_every=1)
+    whole = runs.new()
+    began = time.perf_counter()
+    tally = runs.folder / "tally"
+    assert not any(runs.train(whole, config, resume=False, before=lambda rank: disk_calls(tally=tally)))
+    seconds = time.perf_counter() - began
+    num_calls = len(tally.read_text())
+    points = [(call, when) for call in range(num_calls) for when in ("before", "half", "after")]
+    for call, when in runs.numbers.sample(points, min(num_points, len(points))):
+        place = runs.new()
+        ends = runs.train(place, config, before=lambda rank, c=call, w=when: disk_calls(fatal=c, when=w))
+        if ends != [-signal.SIGKILL]:
+            yield f"a run that was to be killed {when} call {call} ended with {ends}"
+            continue
+        ends = runs.train(place, config)
+        yield f"the resumed run ended with {ends}" if any(ends) else difference(place, whole)
+        shutil.rmtree(place)
+    for _ in range(num_times):
+        place = runs.new()
+        runs.train(place, config, kill_after=runs.numbers.uniform(0, seconds))
+        ends = runs.train(place, config)
+        yield f"the resumed run ended with {ends}" if any(ends) else difference(place, whole)
+        shutil.rmtree(place)
+
+
+def disk_calls(fatal: int | None = None, when: str = "before", tally: Path | None = None) -> None:
+    """Count this process's calls that change the disk, and die at one of them."""
+    import videopoet.checkpoint as module
+
+    count = [0]
+
+    def watched(function: Callable) -> Callable:
+        def call(*arguments: object, **named: object) -> object:
+            number, count[0] = count[0], count[0] + 1
+            if tally is not None:
+                with tally.open("a") as file:
+                    file.write(".")
+            if number == fatal and when == "before":
+                os.kill(os.getpid(), signal.SIGKILL)
+            result = function(*arguments, **named)
+            if number == fatal:
+                if when == "half" and function is write_file:
+                    os.truncate(arguments[1], os.path.getsize(arguments[1]) // 2)  # pyright: ignore
+                os.kill(os.getpid(), signal.SIGKILL)
+            return result
+
+        return call
+
+    write_file = module.save_file
+    module.save_file = watched(module.save_file)
+    for owner, names in ((os, ("fsync", "replace", "rmdir", "mkdir")), (Path, ("write_text",)), (shutil, ("rmtree",))):
+        for name in names:
+            setattr(owner, name, watched(getattr(owner, name)))
+
+
+def broken_checkpoints(runs: Runs, per_kind: int) -> Iterator[str | None]:
+    """F05: the newest checkpoint is broken in one of seven ways; the one before is used. With none left, it is said."""
+    config = settings(keep_checkpoints=3)
+    whole, other = runs.new(), runs.new()
+    assert not any(runs.train(whole, config, resume=False))
+    assert not any(runs.train(other, settings(seed=1), resume=False))
+    last = f"checkpoint-{NUM_STEPS:07d}"
+    for kind in ("truncated", "flipped", "missing", "empty", "no manifest", "cut manifest", "other manifest"):
+        for _ in range(per_kind):
+            place = runs.new()
+            shutil.copytree(whole, place)
+            files = [path for path in sorted((place / last).iterdir()) if path.name != checkpoint.MANIFEST]
+            harm(kind, runs.numbers.choice(files), place / last, other / last, runs.numbers)
+            ends = runs.train(place, config)
+            yield f"after {kind} the run ended with {ends}" if any(ends) else difference(place, whole)
+            shutil.rmtree(place)
+    for folder in whole.glob("checkpoint-*"):
+        (folder / checkpoint.MANIFEST).unlink()
+    ends = runs.train(whole, config)
+    yield None if ends == [3] else f"with no intact checkpoint the run ended with {ends}"
+
+
+def harm(kind: str, file: Path, folder: Path, other: Path, numbers: random.Random) -> None:
+    data, manifest = bytearray(file.read_bytes()), folder / checkpoint.MANIFEST
+    if kind == "truncated":
+        file.write_bytes(data[: numbers.randrange(len(data))])
+    elif kind == "flipped":
+        data[numbers.randrange(len(data))] ^= 1 << numbers.randrange(8)
+        file.write_bytes(data)
+    elif kind == "missing":
+        file.unlink()
+    elif kind == "empty":
+        file.write_bytes(b"")
+    elif kind == "no manifest":
+        manifest.unlink()
+    elif kind == "cut manifest":
+        manifest.write_text(manifest.read_text()[: numbers.randrange(manifest.stat().st_size)])
+    else:
+        shutil.copy(other / checkpoint.MANIFEST, manifest)
+
+
+def other_numbers_of_processes(runs: Runs, num_rounds: int) -> Iterator[str | None]:
+    """F07: begun by two processes, ended by one, and back; losses to a millionth of themselves."""
+    for number in range(num_rounds):
+        sharding = ("full", "none")[number % 2]
+        both = [settings(sharding=sharding, accumulation=2 // n, optimizer=adamw()) for n in (1, 2)]
+        whole, place = runs.new(), runs.new()
+        assert not any(runs.train(whole, both[0], resume=False))
+        order = ((1, 2), (2, 1), (2, 1, 2))[number // 2 % 3]
+        for turn, num_processes in enumerate(order):
+            fatal = None if turn == len(order) - 1 else NUM_STEPS * 2 * (turn + 1) // len(order) + 1
+            runs.train(place, both[num_processes - 1], num_processes, read=killing(-1 if fatal is None else fatal))
+        losses = [[entry["loss"] for entry in journal.read(run) if entry["kind"] == "train"] for run in (whole, place)]
+        if len(losses[0]) != len(losses[1]):
+            yield f"{len(losses[1])} steps instead of {len(losses[0])}"
+            continue
+        apart = max(abs(one - other) / abs(one) for one, other in zip(*losses, strict=True))
+        yield None if apart <= 1e-6 else f"the losses are {apart:.1e} apart"
+
+
+def adamw() -> optimizer.Config:
+    return optimizer.Config(learning_rate=1e-2, warmup_steps=2)
+
+
+def spoilt_numbers(runs: Runs, per_kind: int) -> Iterator[str | None]:
+    """F12: a number that is none, or a hundredfold loss, changes nothing; ten in a row stop the run with code 5."""
+    config = settings(checkpoint_every=1, keep_checkpoints=99)
+    for kind in ("loss", "gradient", "input", "spike"):
+        for number in range(per_kind):
+            fatal = 3 + runs.numbers.randrange(NUM_STEPS - 4)
+            place = runs.new()
+            num_processes = 1 + number % 2
+            spoil = spoiling(kind, (float("nan"), float("inf"))[number % 2], lambda step, fatal=fatal: step == fatal)
+            ends = runs.train(place, config, num_processes, resume=False, spoil=spoil)
+            if any(ends):
+                yield f"{kind} at step {fatal}: the run ended with {ends}"
+                continue
+            before, after = (place / f"checkpoint-{step:07d}" for step in (fatal, fatal + 1))
+            pairs = [(read_part(before, name), read_part(after, name)) for name in ("model", "mean", "optimizer")]
+            same = all(torch.equal(tensor, new[key]) for old, new in pairs for key, tensor in old.items())
+            counts = [entry["skipped"] for entry in journal.read(place) if entry["kind"] == "train"]
+            counted = counts == [int(step >= fatal) for step in range(NUM_STEPS)]
+            yield None if same and counted else f"{kind} at step {fatal}: weights moved or the step was not counted"
+    place = runs.new()
+    ends = runs.train(place, config, resume=False, spoil=spoiling("loss", float("nan"), lambda step: step >= 2))
+    yield None if ends == [5] else f"ten spoilt steps in a row ended with {ends}"
+
+
+def spoiling(kind: str, value: float, fatal: Callable[[int], bool]) -> Spoil:
+    def spoil(place: str, step: int, tensor: Tensor) -> Tensor:
+        if not fatal(step):
+            return tensor
+        if kind == "spike" and place == "loss":
+            return 100 * tensor
+        return tensor * value if kind == place else tensor
+
+    return spoil
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--faults", default=",".join(FAULTS), help="Which, by their names.")
+    parser.add_argument("--share", type=float, default=1.0, help="Of all cases, for a quick look.")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    failed = 0
+    for fault in arguments.faults.split(","):
+        with tempfile.TemporaryDirectory() as folder:
+            outcomes = list(cases(fault, Runs(Path(folder)), arguments.share))
+        wrong = [outcome for outcome in outcomes if outcome is not None]
+        failed += len(wrong)
+        report("training_crashes", fault=fault, passed=len(outcomes) - len(wrong), of=len(outcomes), wrong=wrong[:5])
+    sys.exit(failed > 0)
+
+
+def cases(fault: str, runs: Runs, share: float = 1.0) -> Iterator[str | None]:
+    """What went wrong in each case of a fault, None where nothing did."""
+
+    def some(count: int) -> int:
+        return max(1, round(share * count))
+
+    if fault == "F01":
+        return killed_at_steps(runs, some(20))
+    if fault == "F02":
+        return killed_in_writing(runs, some(50), some(150))
+    if fault == "F05":
+        return broken_checkpoints(runs, some(10))
+    if fault == "F07":
+        return other_numbers_of_processes(runs, some(6))
+    if fault == "F12":
+        return spoilt_numbers(runs, some(5))
+    raise SystemExit(f"unknown fault '{fault}'; there are {', '.join(FAULTS)}")
+
+
+if __name__ == "__main__":
+    main()
