@@ -105,3 +105,34 @@ def make_published():
         return network
 
     return make
+
+
+@pytest.fixture(scope="session")
+def make_t5():
+    """Writes a tiny T5, encoder and decoder, with random weights and a tokenizer of a few words into a folder."""
+    import torch
+    import transformers
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    words = ["<pad>", "</s>", "<unk>", *"a red ball bounces blue star flies over the sea on grass , night".split()]
+
+    def make(folder, family="t5", dtype=torch.float32):
+        torch.manual_seed(0)
+        model, config = {
+            "t5": (transformers.T5ForConditionalGeneration, transformers.T5Config),
+            "mt5": (transformers.MT5ForConditionalGeneration, transformers.MT5Config),
+            "umt5": (transformers.UMT5ForConditionalGeneration, transformers.UMT5Config),
+        }[family]
+        sizes = {"vocab_size": 40, "d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 2, "num_heads": 2}
+        network = model(config(**sizes, num_decoder_layers=1))
+        for weight in network.parameters():  # strong enough that every position depends on all that it sees
+            if weight.ndim == 2:
+                torch.nn.init.normal_(weight, std=0.3)
+        network.to(dtype).save_pretrained(folder)
+        tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<unk>"))
+        tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+        tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+        special = {"unk_token": "<unk>", "eos_token": "</s>", "pad_token": "<pad>"}
+        transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
+
+    return make

@@ -54,7 +54,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         yield temporary
         files = sorted(file for file in temporary.rglob("*") if file.is_file())
         entries = {
-            str(file.relative_to(temporary)): {"bytes": file.stat().st_size, "sha256": _sha256(file)} for file in files
+            str(file.relative_to(temporary)): {"bytes": file.stat().st_size, "sha256": sha256(file)} for file in files
         }
         (temporary / MANIFEST).write_text(json.dumps(entries, indent=1))
         for file in [*files, temporary / MANIFEST, temporary]:
@@ -83,7 +83,7 @@ def why_invalid(folder: str | Path) -> str | None:
                 return f"{name} is missing"
             if file.stat().st_size != entry["bytes"]:
                 return f"{name} has {file.stat().st_size} bytes, written were {entry['bytes']}"
-            if _sha256(file) != entry["sha256"]:
+            if sha256(file) != entry["sha256"]:
                 return f"{name} has changed since it was written"
     except FileNotFoundError:
         return "it has no manifest"
@@ -190,17 +190,42 @@ def load_weights(module: torch.nn.Module, tensors: dict[str, Tensor], source: st
     module.load_state_dict(tensors)
 
 
+def from_hub(name: str, files: list[str], but: list[str] | None = None) -> Path:
+    """The folder that holds a hub repository's files, fetched where they are not there yet.
+
+    Args:
+        name: Such as `owner/name`.
+        files: Patterns of the files that are wanted.
+        but: Patterns of those among them that are not.
+
+    Raises:
+        CheckpointError: It cannot be had.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=files, ignore_patterns=but))
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"no folder '{name}', and it cannot be had from the Hugging Face hub ({str(error).splitlines()[0]}); "
+            "check the name and the network",
+            code="checkpoint_missing",
+        ) from None
+
+
+def sha256(path: Path) -> str:
+    """The hash of a file's content, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _sync(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _umask() -> int:

@@ -237,3 +237,19 @@ def test_a_resolution_without_a_token_is_refused():
 def test_an_unknown_token_is_no_id():
     row = plan(TASKS["unconditional"], VOCABULARY, {}, {"video_out": (1, 2, 2)})
     assert UNKNOWN < 0 and (row.tokens == UNKNOWN).sum() == 4
+
+
+def test_prompts_of_an_encoder_have_ids_of_their_own_and_captions_stay_text():
+    vocabulary = Vocabulary(VOCABULARY.config.model_copy(update={"prompt_ids": 40}))
+    assert vocabulary.size == VOCABULARY.size
+    assert vocabulary.range("prompt") == (vocabulary.size, vocabulary.size + 40)
+    pieces = random_pieces(TASKS["text_to_video"]) | {"text_in": torch.tensor([39, 0, 7])}
+    row = build(TASKS["text_to_video"], vocabulary, pieces)
+    at = row.modality == MODALITIES.index("prompt")
+    assert row.tokens[at].tolist() == [vocabulary.size + 39, vocabulary.size, vocabulary.size + 7]
+    assert (row.tokens[~at] < vocabulary.size).all() and not row.targets[at].any()
+    assert torch.equal(read_back(row, vocabulary)["text_in"], pieces["text_in"])
+    caption = build(TASKS["video_captioning"], vocabulary, random_pieces(TASKS["video_captioning"]))
+    assert (caption.tokens < vocabulary.size).all()
+    with pytest.raises(DataError, match="prompt codes reach from 40"):
+        build(TASKS["text_to_video"], vocabulary, pieces | {"text_in": torch.tensor([40])})

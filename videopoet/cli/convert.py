@@ -24,6 +24,10 @@ def convert(
     audio_levels: Annotated[
         int | None, typer.Option(min=1, help="How many levels of a published codec to use; 4 without it.")
     ] = None,
+    text_encoder: Annotated[
+        str | None,
+        typer.Option(help="Folder or hub id of a T5 whose frozen features stand for prompts; without it, their ids."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the new rows.")] = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -42,6 +46,7 @@ def convert(
         video_tokenizer=video_tokenizer,
         audio_tokenizer=audio_tokenizer,
         audio_levels=audio_levels,
+        text_encoder=text_encoder,
         seed=seed,
     )
     if made.causal_prefix:

@@ -267,6 +267,8 @@ class TaskBatches:
         pieces: dict[str, Tensor | list[Tensor]] = {}
         for view, name in _named_views(task):
             if view.modality == "text":
+                if view in task.predict:
+                    texts = [self.text_encoder.encode_answer(scene.caption) for scene in scenes]
                 if not (view in task.given and drops_text):
                     pieces[name] = [torch.tensor(text, device=self.device) for text in texts]
             elif view.change is None and not (style and view in task.predict):

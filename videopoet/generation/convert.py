@@ -20,7 +20,9 @@ from videopoet.models.language_model import AUDIO_FRAMES, LanguageModel, without
 from videopoet.runtime import generator
 from videopoet.sequence import vocabulary as vocabularies
 from videopoet.sequence.vocabulary import Vocabulary
+from videopoet.text_encoders.base import TextEncoder
 from videopoet.text_encoders.own_tokens import OwnTokens
+from videopoet.text_encoders.t5 import T5
 from videopoet.tokenizers.base import AudioTokenizer, Published, PublishedAudioTokenizer, Tokenizer, VideoTokenizer
 
 _FILES = ["*.json", "*.safetensors", "*.model", "*.txt"]
@@ -53,6 +55,7 @@ def convert(
     video_tokenizer: str | Path | None = None,
     audio_tokenizer: str | Path | None = None,
     audio_levels: int | None = None,
+    text_encoder: str | Path | None = None,
     seed: int = 0,
 ) -> Conversion:
     """Make a poet of a Hugging Face causal LM and two tokenizers, whole or not at all.
@@ -64,6 +67,8 @@ def convert(
             without it, the one that ships.
         audio_tokenizer: The same for sound.
         audio_levels: How many levels of a published codec are used; without it, 4 or what its folder says.
+        text_encoder: The folder or hub id of a T5, whose frozen features the model is to read prompts as; without it,
+            it reads them as ids of its own. It keeps its own for what it writes.
         seed: Of the new rows.
 
     Raises:
@@ -82,17 +87,19 @@ def convert(
     _, audio = _tokenizer(audio_tokenizer, "audio_tokenizer", AudioTokenizer)
     if audio_levels is not None:
         _use_levels(audio, audio_levels)
-    text_encoder = _text_encoder(folder)
+    own = _text_encoder(folder)
+    encoder: TextEncoder = own if text_encoder is None else T5.open(text_encoder, own)
     backbone = _backbone(folder)
     before = sum(parameter.numel() for parameter in backbone.parameters())
     rows = len(backbone.get_input_embeddings().weight)
-    num_known = min(rows, text_encoder.size)
+    num_known = min(rows, own.size)
     vocabulary = Vocabulary(
         vocabularies.Config(
-            text_size=max(rows, text_encoder.size),
+            text_size=max(rows, own.size),
             visual_codes=video.num_codes,
             audio_codebook_size=audio.codebook_size,
             audio_quantizers=audio.num_quantizers,
+            prompt_ids=encoder.size if encoder.num_features else 0,
         )
     )
     probe.check_family(backbone)
@@ -104,11 +111,13 @@ def convert(
         (audio.num_quantizers, AUDIO_FRAMES),
         num_known,
         generator("conversion", seed),
+        encoder.num_features,
+        video.codes_are_bits,
     ).eval()
     probe.check(model, num_known, own_logits)
     name = Path(str(source)).name
     settings = settings.model_copy(update={"name": f"{name}-videopoet", "tasks": ()})
-    parts = Parts(video, audio, text_encoder, model, vocabulary, settings)
+    parts = Parts(video, audio, encoder, model, vocabulary, settings)
     poet_folder.save(parts, output, model.head_weight.dtype)
     after = sum(parameter.numel() for parameter in model.parameters())
     return Conversion(
@@ -126,7 +135,7 @@ def convert(
 def _folder(source: str | Path) -> Path:
     folder = Path(source)
     if not folder.is_dir():
-        folder = poet_folder.from_hub(str(source), _FILES, _OTHER_FORMATS)
+        folder = checkpoint.from_hub(str(source), _FILES, _OTHER_FORMATS)
     if (folder / CONTENTS).exists():
         raise ConfigError(
             f"'{source}' is a poet already; a text model is converted; train it with `videopoet train --init-from`",
@@ -206,7 +215,7 @@ def _tokenizer(path: str | Path | None, part: str, kind: type[Tokenizer]) -> tup
         )
     folder = poet_folder.BUNDLED if path is None else Path(path)
     if path is not None and not folder.is_dir():
-        folder = poet_folder.from_hub(str(path), ["*.json", "*.safetensors"])
+        folder = checkpoint.from_hub(str(path), ["*.json", "*.safetensors"])
     if (folder / CONTENTS).exists():
         contents = poet_folder.read_contents(folder)
         return contents.settings, registry.component("tokenizers", getattr(contents, part)).load(folder / part)

@@ -1,7 +1,8 @@
 """A poet's parts, and the folder that holds them.
 
 videopoet.json        format version, the parts' names, the vocabulary, what is made by default
-language_model/       a Hugging Face folder with the text tokenizer in it, and token_embedding/
+language_model/       a Hugging Face folder with the text tokenizer in it, and token_embedding/; and text_encoder/ where
+                      features of a frozen one stand for prompts
 video_tokenizer/      config.json, model.safetensors
 audio_tokenizer/      config.json, model.safetensors
 super_resolution/     config.json, model.safetensors; only where there is one
@@ -67,13 +68,16 @@ class Parts:
 
     def __post_init__(self) -> None:
         config = self.vocabulary.config
-        num_text = self.text_encoder.size
+        encoder = self.text_encoder
+        num_text, num_prompt = encoder.answer_size, encoder.size if encoder.num_features else 0
         for what, has, expected in (
             ("codes of the video tokenizer", self.video_tokenizer.num_codes, config.visual_codes),
             ("codes on a level of the audio tokenizer", self.audio_tokenizer.codebook_size, config.audio_codebook_size),
             ("levels of the audio tokenizer", self.audio_tokenizer.num_quantizers, config.audio_quantizers),
             # A language model's table may be longer than its tokenizer's list, never shorter.
             ("ids of the text encoder", num_text, min(num_text, config.text_size)),
+            ("ids of prompts", num_prompt, config.prompt_ids),
+            ("features of a prompt", encoder.num_features, self.language_model.embedding.config.num_features),
             ("ids of the language model", len(self.language_model.head_weight), self.vocabulary.size),
         ):
             if has != expected:
@@ -85,13 +89,16 @@ class Parts:
 
         if self.super_resolution is not None:
             its = self.super_resolution.config
-            if (2**its.num_bits, its.text_size) != (config.visual_codes, num_text):
+            if (2**its.num_bits, its.text_size) != (config.visual_codes, encoder.size):
                 raise CheckpointError(
                     f"the super-resolution was made for {2**its.num_bits} visual codes and {its.text_size} text ids, "
-                    f"the poet has {config.visual_codes} and {num_text}; the parts do not belong together; use those "
-                    "that were trained together",
+                    f"the poet has {config.visual_codes} and {encoder.size}; the parts do not belong together; use "
+                    "those that were trained together",
                     code="checkpoint_mismatch",
                 )
+
+        if encoder.num_features:
+            self.language_model.reader = encoder.features
 
     @property
     def device(self) -> torch.device:
@@ -204,35 +211,11 @@ def find(path: str | Path | None) -> Path:
     if Path(path).is_dir():
         return Path(path)
     if isinstance(path, str) and _HUB_ID.fullmatch(path) and not Path(path).parent.is_dir():
-        return from_hub(path, ["*.json", "*.safetensors"])
+        return checkpoint.from_hub(path, ["*.json", "*.safetensors"])
     raise CheckpointError(
         f"no model folder '{path}'; it must hold {CONTENTS}; check the path or leave it out for the model that ships",
         code="checkpoint_missing",
     )
-
-
-def from_hub(name: str, files: list[str], but: list[str] | None = None) -> Path:
-    """The folder that holds a hub repository's files, fetched where they are not there yet.
-
-    Args:
-        name: Such as `owner/name`.
-        files: Patterns of the files that are wanted.
-        but: Patterns of those among them that are not.
-
-    Raises:
-        CheckpointError: It cannot be had.
-    """
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=files, ignore_patterns=but))
-    except (HfHubHTTPError, OSError, ValueError) as error:
-        raise CheckpointError(
-            f"no folder '{name}', and it cannot be had from the Hugging Face hub ({str(error).splitlines()[0]}); "
-            "check the name and the network",
-            code="checkpoint_missing",
-        ) from None
 
 
 def _device(name: torch.device | str | None) -> torch.device:

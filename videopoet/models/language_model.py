@@ -6,6 +6,7 @@ that plain `transformers` opens, beside a `token_embedding/` of our own.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -76,6 +77,9 @@ class LanguageModel(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.embedding = embedding
+        self.reader: Callable[[Tensor, Tensor], Tensor] | None = None
+        """Gives the features, (N, n, F), of prompts, int64 ids (N, n), of which bool (N, n) are visible. It is no part
+        of the model: it is neither trained nor saved with it."""
         self.head_shape = HeadShape.of(backbone.config.get_text_config())
 
     @classmethod
@@ -86,6 +90,7 @@ class LanguageModel(nn.Module):
         visual_range: tuple[int, int],
         audio_places: tuple[int, int],
         pad: int,
+        num_features: int = 0,
     ) -> Self:
         """A language model with fresh weights, drawn from torch's present random state."""
         from transformers import AutoConfig, AutoModelForCausalLM
@@ -115,6 +120,8 @@ class LanguageModel(nn.Module):
                 audio_places=audio_places,
                 num_bits=(visual_range[1] - visual_range[0] - 1).bit_length() if config.bits else 0,
                 first_visual=visual_range[0],
+                num_features=num_features,
+                first_prompt=vocabulary_size,
             )
         )
         return cls(backbone, embedding)
@@ -128,10 +135,13 @@ class LanguageModel(nn.Module):
         audio_places: tuple[int, int],
         num_known: int,
         generator: torch.Generator,
+        num_features: int = 0,
+        bits: bool = True,
     ) -> Self:
         """A language model around a trained Hugging Face causal LM, which is changed in place.
 
-        Its first `num_known` ids are those that its text tokenizer gives; see `growth.grow`.
+        Its first `num_known` ids are those that its text tokenizer gives; see `growth.grow`. Prompts enter as features
+        of width `num_features`, where that is not 0; without `bits`, those of a visual code mean nothing.
         """
         growth.grow(backbone, vocabulary_size, num_known, generator)
         table = backbone.get_input_embeddings()
@@ -140,8 +150,10 @@ class LanguageModel(nn.Module):
                 token_embedding.Config(
                     width=table.weight.shape[1],
                     audio_places=audio_places,
-                    num_bits=(visual_range[1] - visual_range[0] - 1).bit_length(),
+                    num_bits=(visual_range[1] - visual_range[0] - 1).bit_length() if bits else 0,
                     first_visual=visual_range[0],
+                    num_features=num_features,
+                    first_prompt=vocabulary_size,
                 )
             )
             rows = table(torch.arange(num_known))  # as the model sees them: Gemma's table scales its rows
@@ -268,8 +280,29 @@ class LanguageModel(nn.Module):
         return self.embed_tokens(tokens, modality) + self.embedding.of_places(modality, places)
 
     def embed_tokens(self, tokens: Tensor, modality: Tensor) -> Tensor:
-        """The part of the input embeddings, (B, L, D), that depends on what was chosen; their places are the rest."""
-        return self.backbone.get_input_embeddings()(tokens) + self.embedding.of_bits(tokens, modality)
+        """The part of the input embeddings, (B, L, D), that depends on what was chosen; their places are the rest.
+
+        Where prompts enter as features, each of them is here as a whole: features of a token depend on its prompt.
+        """
+        table = self.backbone.get_input_embeddings()
+        if not self.embedding.config.num_features:
+            return table(tokens) + self.embedding.of_bits(tokens, modality)
+        is_prompt = modality == self.embedding.PROMPT
+        embeddings = table(tokens.masked_fill(is_prompt, 0)) + self.embedding.of_bits(tokens, modality)
+        if not is_prompt.any():
+            return embeddings
+        return embeddings.masked_scatter(is_prompt[..., None], self._read(tokens, is_prompt).to(embeddings.dtype))
+
+    def _read(self, tokens: Tensor, is_prompt: Tensor) -> Tensor:
+        """Embeddings, (N, D), of the N positions of prompts, row by row."""
+        assert self.reader is not None, "no text encoder is there to read prompts with"
+        speaks = is_prompt.any(dim=1)  # rows without a prompt have nothing to attend to
+        tokens, is_prompt = tokens[speaks], is_prompt[speaks]
+        lengths = is_prompt.sum(dim=1)
+        visible = torch.arange(int(lengths.max()), device=tokens.device) < lengths[:, None]  # (B, n)
+        ids = torch.zeros_like(visible, dtype=tokens.dtype)
+        ids[visible] = tokens[is_prompt] - self.embedding.config.first_prompt
+        return self.embedding.of_features(self.reader(ids, visible)[visible])
 
     def forward(self, embeddings: Tensor, mask: Tensor | None, positions: Tensor, cache: Any = None) -> Tensor:
         """Hidden states, (B, L, D).

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from videopoet.config import BaseConfig
 from videopoet.errors import ConfigError
@@ -23,12 +24,16 @@ class Config(BaseConfig):
     """Bits of a visual code that enter by a linear map, so that codes alike in bits start alike; 0 leaves them out."""
     first_visual: int = Field(default=0, ge=0)
     """Id of the visual code 0."""
+    num_features: int = Field(default=0, ge=0)
+    """Width of the features of a frozen text encoder, of which a linear map makes embeddings; 0 where there is none."""
+    first_prompt: int = Field(default=0, ge=0)
+    """Id of the encoder's id 0."""
 
 
 class TokenEmbedding(nn.Module):
-    """Embeddings of what a token's id does not say. Order of modalities: text, special, video, audio."""
+    """Embeddings of what a token's id does not say. Order of modalities: text, special, video, audio, prompt."""
 
-    VIDEO, AUDIO = 2, 3
+    VIDEO, AUDIO, PROMPT = 2, 3, 4
 
     def __init__(self, config: Config):
         super().__init__()
@@ -36,8 +41,13 @@ class TokenEmbedding(nn.Module):
         self.video_embedding = nn.ModuleList(nn.Embedding(size, config.width) for size in config.video_places)
         self.audio_embedding = nn.ModuleList(nn.Embedding(size, config.width) for size in config.audio_places)
         self.bits_embedding = nn.Linear(config.num_bits, config.width, bias=False) if config.num_bits else None
+        self.features_embedding = (
+            nn.Linear(config.num_features, config.width, bias=False) if config.num_features else None
+        )
         for parameter in self.parameters():
             nn.init.normal_(parameter, std=0.02)
+        if self.features_embedding is not None:
+            nn.init.normal_(self.features_embedding.weight, std=0.02 / config.num_features**0.5)
 
     @torch.no_grad()
     def match(self, spread: float, generator: torch.Generator) -> None:
@@ -49,6 +59,9 @@ class TokenEmbedding(nn.Module):
         if self.bits_embedding is not None:
             std = spread / self.config.num_bits**0.5
             nn.init.normal_(self.bits_embedding.weight, std=std, generator=generator)
+        if self.features_embedding is not None:
+            std = spread / self.config.num_features**0.5
+            nn.init.normal_(self.features_embedding.weight, std=std, generator=generator)
 
     def forward(self, tokens: Tensor, modality: Tensor, places: Tensor) -> Tensor:
         """Sum what is known of each position.
@@ -76,6 +89,13 @@ class TokenEmbedding(nn.Module):
         bits = (codes >> torch.arange(self.config.num_bits, device=tokens.device)) & 1
         signs = (2 * bits - 1).to(self.bits_embedding.weight.dtype)
         return self.bits_embedding(signs) * (modality == self.VIDEO).unsqueeze(-1)
+
+    def of_features(self, features: Tensor) -> Tensor:
+        """Embeddings, (..., D), of a text encoder's features, (..., F): what stands in a row for a prompt (3.1)."""
+        assert self.features_embedding is not None, "this model reads no features"
+        # Encoders differ in how large their features are; an embedding is to be as large as a row of the table.
+        features = F.rms_norm(features.float(), features.shape[-1:])
+        return self.features_embedding(features.to(self.features_embedding.weight.dtype))
 
     def check(self, video_grid: tuple[int, int, int]) -> None:
         """Refuse a clip that the tables have no places for.

@@ -96,7 +96,7 @@ def build(
         pieces: Codes by name: what the task gives as `text_in` (L,), `video_in` (t, h, w), `audio_in` (Q, s) and
             `video_start` (k, h, w), what it predicts as `video_out`, `audio_out` and `text_out`. `video_start` is
             written over the first k latent frames of `video_out`. `text_in` may be absent from any task: that is the
-            row that guidance compares with. Where a text encoder gives features, the ids only hold their positions.
+            row that guidance compares with. Where a text encoder gives features, its ids hold their positions.
         source: Name of the data source to imitate.
         resolution: Height and width in pixels of the output; without it, the usual ones are meant.
         length: Number of frames of the output.
@@ -113,7 +113,7 @@ def build(
     for modality in ("text", "video", "audio"):
         if (piece := f"{modality}_in") in pieces:
             writer.mark(f"<bo{_LETTER[modality]}_i>")
-            writer.give(piece, modality, pieces[piece])
+            writer.give(piece, vocabulary.given_text if modality == "text" else modality, pieces[piece])
             writer.mark(f"<eo{_LETTER[modality]}_i>")
     if source is not None:
         writer.mark(f"<source:{source}>")
@@ -156,7 +156,7 @@ def read_back(row: Row, vocabulary: Vocabulary) -> dict[str, Tensor]:
     """
     pieces = {}
     for piece, span in row.spans.items():
-        modality = piece.split("_")[0]
+        modality = vocabulary.given_text if piece == "text_in" else piece.split("_")[0]
         tokens = row.tokens[span.start : span.stop]
         if piece == "text_out":
             ends = (tokens == vocabulary.special("<eot_o>")).nonzero().flatten().tolist()
@@ -263,7 +263,7 @@ class _Writer:
     def mark(self, name: str) -> None:
         self._append("special", torch.tensor([self.vocabulary.special(name)], device=self.device))
 
-    def give(self, piece: str, modality: Modality, codes: Tensor) -> None:
+    def give(self, piece: str, modality: str, codes: Tensor) -> None:
         self.spans[piece] = Span(self.length, tuple(codes.shape))
         self._append(modality, self._tokens(modality, codes), self._places(modality, codes))
 
@@ -310,7 +310,7 @@ class _Writer:
         return self.vocabulary.tokens(modality, codes.masked_fill(unknown, 0)).masked_fill(unknown, UNKNOWN).flatten()
 
     def _places(self, modality: str, codes: Tensor) -> Tensor:
-        if modality == "text":
+        if modality in ("text", "prompt"):
             return torch.full((codes.numel(), 3), -1, device=self.device)
         places = torch.cartesian_prod(*(torch.arange(size, device=self.device) for size in codes.shape))
         return torch.nn.functional.pad(places, (0, 3 - places.shape[1]), value=-1)

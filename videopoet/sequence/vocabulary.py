@@ -15,8 +15,9 @@ from videopoet.config import BaseConfig
 from videopoet.errors import ConfigError, DataError
 from videopoet.sequence.tasks import task_tokens
 
-MODALITIES = ("text", "special", "video", "audio")
-"""In the order of their ids; a row names a position's modality by its index here."""
+MODALITIES = ("text", "special", "video", "audio", "prompt")
+"""In the order of their ids; a row names a position's modality by its index here. A `prompt` is text of which a frozen
+text encoder gives features; what the language model embeds and writes itself is `text`."""
 
 # <eot_o> comes first, right after the last text id: what may stand in a text output is then one range.
 STRUCTURE = (
@@ -39,6 +40,9 @@ class Config(BaseConfig):
     """Codes of one level of the audio tokenizer."""
     audio_quantizers: int = Field(default=4, ge=0)
     """Levels of the audio tokenizer."""
+    prompt_ids: int = Field(default=0, ge=0)
+    """Ids of a text encoder whose features stand in the rows; they come after those of the language model, whose table
+    has no rows for them. 0 where it embeds the ids of prompts itself."""
     task_tokens: tuple[str, ...] = Field(default_factory=task_tokens)
     """One for each kind of output in the task table."""
     sources: tuple[str, ...] = ()
@@ -93,8 +97,13 @@ class Vocabulary:
 
     @property
     def size(self) -> int:
-        """All ids, spare ones included."""
+        """All ids of the language model, spare ones included."""
         return self.range("audio")[1]
+
+    @property
+    def given_text(self) -> str:
+        """The modality of text that a row is given: `prompt` where features stand for it, else `text`."""
+        return "prompt" if self.config.prompt_ids else "text"
 
     def range(self, modality: str, level: int | None = None) -> tuple[int, int]:
         """The first id of a modality and the one after its last; for audio, of one level where `level` is given."""
@@ -107,6 +116,7 @@ class Vocabulary:
             config.num_special,
             config.visual_codes,
             config.audio_quantizers * config.audio_codebook_size,
+            config.prompt_ids,
         )
         index = MODALITIES.index(modality)
         start = sum(sizes[:index])
@@ -134,7 +144,7 @@ class Vocabulary:
         return self.special_tokens[name]
 
     def tokens(self, modality: str, codes: Tensor) -> Tensor:
-        """Turn text ids (..., L), video codes (..., t, h, w) or audio codes (..., Q, s) into tokens of the same shape.
+        """Turn ids of text (..., L), video codes (..., t, h, w) or audio codes (..., Q, s) into tokens of that shape.
 
         Raises:
             DataError: A code, or the number of audio levels, is outside the vocabulary.

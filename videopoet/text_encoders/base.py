@@ -1,21 +1,44 @@
-"""The text-encoder contract: a prompt in, ids out, with what a prompt may not be said in one place."""
+"""The text-encoder contract: a prompt in, ids out, and where it has them, features of the ids.
+
+The ids of an encoder that gives features hold the positions of a prompt in a row; the features stand there for what the
+language model would embed. Words that the model itself writes, as of a caption, are ids of its own tokenizer.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from videopoet.errors import TaskError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class TextEncoder(ABC):
     """Turns prompts into the ids that hold text positions in a row."""
 
     size: int
-    """Number of text ids."""
+    """Number of ids that `encode` gives."""
     longest: int
     """The most ids of one text."""
+    num_features: int = 0
+    """Width of the features of an id; 0 where the language model embeds the ids itself."""
+
+    @property
+    def answer_size(self) -> int:
+        """Number of ids that the language model itself knows, and writes texts in."""
+        return self.size
+
+    def features(self, ids: Tensor, visible: Tensor) -> Tensor:
+        """What stands in a row for the ids of prompts: (B, L, num_features) of int64 ids (B, L).
+
+        Args:
+            ids: Of whole prompts.
+            visible: bool (B, L); False where there is padding, which changes nothing of the others.
+        """
+        raise NotImplementedError(f"{type(self).__name__} gives no features")
 
     @abstractmethod
     def encode(self, prompt: str) -> list[int]:
@@ -49,9 +72,17 @@ class TextEncoder(ABC):
                 break
         return " ".join(words)
 
+    def encode_answer(self, caption: str) -> list[int]:
+        """The ids in which the language model is to write a caption, of its beginning if it is too long.
+
+        Raises:
+            TaskError: It holds one of the special tokens.
+        """
+        return self.encode_caption(caption)
+
     @abstractmethod
     def decode(self, ids: list[int]) -> str:
-        """The words that ids stand for."""
+        """The words that the ids of an answer stand for."""
 
     @abstractmethod
     def unknown_words(self, prompt: str) -> list[str]:

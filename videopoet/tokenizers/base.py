@@ -63,6 +63,8 @@ class VideoTokenizer(Tokenizer, ABC):
     """
 
     num_codes: int
+    codes_are_bits: bool = True
+    """Whether codes alike in bits are alike in pixels."""
     time_stride: int
     space_stride: int
 

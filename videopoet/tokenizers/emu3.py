@@ -54,6 +54,7 @@ class Emu3(Published, VideoTokenizer):
     """
 
     family = "emu3_vqgan"
+    codes_are_bits = False
 
     def __init__(self, network: Any):
         super().__init__(network)

@@ -32,6 +32,7 @@ from videopoet.sequence.tasks import find_task
 from videopoet.sequence.vocabulary import Vocabulary
 from videopoet.text_encoders.base import TextEncoder
 from videopoet.text_encoders.own_tokens import OwnTokens
+from videopoet.text_encoders.t5 import T5
 from videopoet.tokenizers import magvit_v2, soundstream
 from videopoet.tokenizers.base import AudioTokenizer, Published, Tokenizer, VideoTokenizer
 from videopoet.tokenizers.magvit_v2 import MagvitV2
@@ -70,6 +71,9 @@ class LanguageModelRun(BaseConfig):
 
     model: language_model.Config
     """Of a model from fresh weights; one that `init_from` brings stays what it is."""
+    text_encoder: str | None = None
+    """Folder or hub id of a T5 whose frozen features stand for prompts; None lets the model embed their ids itself. A
+    poet that `init_from` brings has its own."""
     lora: LoraConfig | None = None
     """Train low-rank changes of the layers, and all of what is new to a text model; None trains every weight."""
     keep_text: bool = False
@@ -196,6 +200,12 @@ def _check_source(config: RunConfig, source: Parts, stages: tuple[StageName, ...
                 "is used as it is; leave the stage out, such as with --stages language_model",
                 code="stage_unknown",
             )
+    if config.language_model.text_encoder is not None:
+        raise ConfigError(
+            f"language_model.text_encoder is '{config.language_model.text_encoder}', and '{config.init_from}' brings "
+            "the one that it was made with; leave the setting out, or convert with --text-encoder",
+            code="config_invalid",
+        )
     rate = source.audio_tokenizer.sample_rate
     if "audio_tokenizer" not in stages and "language_model" in stages and rate != config.world.sample_rate:
         raise ConfigError(
@@ -299,7 +309,8 @@ def _train_language_model(
     audio_tokenizer = _finished(output, "audio_tokenizer", SoundStream, source and source.audio_tokenizer).to(device)
     torch.manual_seed(run.training.seed)
     if source is None:
-        text_encoder = OwnTokens.from_words(world.words())
+        own = OwnTokens.from_words(world.words())
+        text_encoder = own if run.text_encoder is None else T5.open(run.text_encoder, own)
         vocabulary = vocabulary_of(text_encoder, video_tokenizer, audio_tokenizer, run.mixture.sizes)
         model = LanguageModel.from_scratch(
             run.model,
@@ -307,6 +318,7 @@ def _train_language_model(
             vocabulary.range("video"),
             (audio_tokenizer.num_quantizers, AUDIO_FRAMES),
             vocabulary.special("<pad>"),
+            text_encoder.num_features,
         )
     else:
         text_encoder = source.text_encoder
@@ -400,7 +412,8 @@ def vocabulary_of(
     """The vocabulary that these make, beside the special tokens; rows can name the sizes, heights and widths."""
     return Vocabulary(
         vocabularies.Config(
-            text_size=text.size,
+            text_size=text.answer_size,
+            prompt_ids=text.size if text.num_features else 0,
             visual_codes=video.num_codes,
             audio_codebook_size=audio.codebook_size,
             audio_quantizers=audio.num_quantizers,
