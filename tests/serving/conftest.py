@@ -12,9 +12,16 @@ from pathlib import Path
 
 import pytest
 
-_spec = importlib.util.spec_from_file_location("poets", Path(__file__).parents[1] / "generation" / "conftest.py")
-_poets = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_poets)
+
+def _module(name, *place):
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parent.joinpath(*place))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+_poets = _module("poets", "..", "generation", "conftest.py")
+_browser = _module("browser", "browser.py")
 make_poet = _poets.make_poet
 random_picture, random_clip, random_sound = _poets.random_picture, _poets.random_clip, _poets.random_sound
 
@@ -162,6 +169,14 @@ def wait_for(condition, seconds):
 @pytest.fixture(scope="session")
 def poet():
     return make_poet()
+
+
+@pytest.fixture(scope="session", name="Browser")
+def _browse():
+    """Pages of headless Chromium."""
+    if _browser.CHROMIUM is None:
+        pytest.skip("needs Chromium")
+    return _browser.Browser
 
 
 @pytest.fixture(scope="session", name="Running")

@@ -38,6 +38,15 @@ export const jobs = (after) => json(`/v1/videos?limit=24${after ? `&after=${afte
 export const remove = (id) => json(`/v1/videos/${id}`, { method: "DELETE" });
 export const cancel = (id) => json(`/v1/videos/${id}/cancel`, { method: "POST" });
 
+const posted = (path, values) => json(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(values) });
+
+/** What a storyboard may say: choices, limits, defaults. */
+export const storyboards = () => json("/v1/storyboards");
+/** A storyboard of an idea, and what of the idea is not in it. */
+export const writeStoryboard = (values) => posted("/v1/storyboards", values);
+/** Ask for the movie of a storyboard; scenes that another movie has are taken from there. */
+export const createMovie = (storyboard, takesOf) => posted("/v1/movies", { storyboard, ...(takesOf && { takes_of: takesOf }) });
+
 /** Whether a job would begin at once, and if not why. */
 export async function readiness() {
   try {

@@ -72,7 +72,7 @@ function actions(job, tasks, goOn, again) {
     }
   }
   const files = element("div", { class: "actions" });
-  files.append(button("Same again", close(() => again(job))));
+  files.append(button(job.task === "movie" ? "Edit the storyboard" : "Same again", close(() => again(job))));
   if (job.status === "completed") {
     files.append(button("Download", () => download(job)));
   } else if (!isOver(job)) {
@@ -119,7 +119,7 @@ function take(job, current, reopen) {
 
 function settings(job) {
   const rows = { task: words(job.task), seed: job.seed, size: job.kind === "video" || job.kind === "image" ? job.size : null, seconds: job.seconds, model: job.model, ...job.settings, ...job.metadata };
-  const shown = Object.entries(rows).filter(([name, value]) => value !== null && value !== undefined && !["prompt", "generator", "width", "height"].includes(name));
+  const shown = Object.entries(rows).filter(([name, value]) => value !== null && value !== undefined && !["prompt", "generator", "width", "height", "storyboard"].includes(name));
   return element(
     "details",
     { class: "settings" },

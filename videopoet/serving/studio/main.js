@@ -5,6 +5,7 @@ import * as detail from "./detail.js";
 import { button, element, note, words } from "./elements.js";
 import { draw, give, given, kindOf } from "./form.js";
 import * as gallery from "./gallery.js";
+import * as movie from "./movie.js";
 
 const form = document.querySelector("#form");
 const state = document.querySelector("#state");
@@ -15,6 +16,7 @@ const GROUPS = [
   ["From a clip", (task) => task.requires.includes("video")],
   ["From a sound", (task) => task.requires.includes("audio") && !task.requires.includes("image")],
 ];
+const MOVIE = { name: "movie", description: "Several scenes under a title, from an idea.", inputs: [], requires: [], available: true };
 let tasks = [];
 let current = null;
 
@@ -30,13 +32,14 @@ gallery.onOpen((id) => detail.open(id, tasks, goOn, again));
 
 function drawTasks() {
   const place = document.querySelector("#tasks");
+  const makesMovies = tasks.some((task) => task.name === "text_to_video" && task.available);
   place.replaceChildren(
-    ...GROUPS.map(([title, belongs]) =>
+    ...[...GROUPS, ["From a story", (task) => task === MOVIE && makesMovies]].map(([title, belongs]) =>
       element(
         "div",
         { class: "group" },
         element("h2", { text: title }),
-        ...tasks.filter(belongs).map((task) => {
+        ...[...tasks, MOVIE].filter((task) => task !== MOVIE || title === "From a story").filter(belongs).map((task) => {
           const made = button(words(task.name), () => choose(task));
           made.disabled = !task.available;
           made.title = task.available ? task.description : "This model was not trained for it.";
@@ -51,7 +54,9 @@ function drawTasks() {
 function choose(task) {
   current = task;
   drawTasks();
-  draw(form, task, submit);
+  document.querySelector("#tasks [aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
+  if (task === MOVIE) movie.draw(form, shown);
+  else draw(form, task, submit);
 }
 
 async function submit(fields, files, takes) {
@@ -61,11 +66,15 @@ async function submit(fields, files, takes) {
       const seed = fields.seed === undefined ? {} : { seed: String(BigInt(fields.seed) + BigInt(number)) };
       made.push(await api.create({ ...fields, ...seed }, files));
     }
-    gallery.show(made);
-    document.querySelector("#gallery").scrollIntoView({ behavior: "smooth", block: "nearest" });
+    shown(...made);
   } catch (error) {
     note(error.message);
   }
+}
+
+function shown(...made) {
+  gallery.show(made);
+  document.querySelector("#gallery").scrollIntoView({ behavior: "smooth", block: "nearest" });
 }
 
 function goOn(task, media) {
@@ -77,6 +86,10 @@ function goOn(task, media) {
 }
 
 function again(job) {
+  if (job.task === MOVIE.name) {
+    movie.take(job);
+    return choose(MOVIE);
+  }
   const fields = { ...job.settings };
   const size = fields.width ? { size: `${fields.width}x${fields.height}` } : {};
   given.fields = Object.fromEntries(Object.entries({ ...fields, ...size }).map(([name, value]) => [name, String(value)]));
@@ -130,10 +143,11 @@ async function watchState() {
 
 async function begin() {
   try {
-    const found = await api.tasks();
+    const [found] = await Promise.all([api.tasks(), movie.prepare()]);
     // Drawing the form again would take the cursor from someone who is typing.
     if (JSON.stringify(found) === JSON.stringify(tasks)) return;
     tasks = found;
+    if (current === MOVIE) return drawTasks();
     choose(tasks.find((task) => task.name === current?.name) ?? tasks.find((task) => task.available) ?? tasks[0]);
   } catch (error) {
     note(error.message);
