@@ -3,6 +3,7 @@
     queue.sqlite            the queue
     jobs/ID/inputs/FIELD    what a request was given, by the field it is for
     jobs/ID/ATTEMPT/        what it became: video.mp4, image.png, audio.wav, text.txt, thumbnail.png, spritesheet.png
+    jobs/ID/ATTEMPT/early/  while it is made, frames that there are already
     incoming/               uploads that are still arriving
 
 No part of a path comes from a user: an id has one fixed form, and the rest are names of ours.

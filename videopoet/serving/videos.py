@@ -14,7 +14,7 @@ from fastapi.responses import FileResponse, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from videopoet.errors import TaskError
-from videopoet.serving import bodies
+from videopoet.serving import bodies, previews
 from videopoet.serving.fields import Fields
 from videopoet.serving.jobs import Job
 from videopoet.serving.storage import MEDIA_TYPES
@@ -211,14 +211,14 @@ def content(
     responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
 )
 async def events(request: Request, job: KnownJob) -> StreamingResponse:
-    """Server-sent events: `progress` with the job at each change, and its last status when it ends."""
+    """Server-sent events: `progress` with the job at each change, `frames` as they are made, and its last status."""
     return StreamingResponse(
         _events(service_of(request), job), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
     )
 
 
 async def _events(service: Service, job: Job) -> AsyncIterator[str]:
-    last, quiet = None, 0.0
+    last, quiet, news = None, 0.0, previews.News(service.storage)
     while True:
         now = await run_in_threadpool(service.jobs.get, job.id, job.owner)
         if now is None:
@@ -234,6 +234,9 @@ async def _events(service: Service, job: Job) -> AsyncIterator[str]:
         elif quiet > QUIET_SECONDS:
             yield ": still here\n\n"
             quiet = 0.0
+        for event in await run_in_threadpool(news.of, now):
+            yield event
+            quiet = 0.0
         await anyio.sleep(LOOK_SECONDS)
         quiet += LOOK_SECONDS
 
@@ -246,7 +249,7 @@ async def _events(service: Service, job: Job) -> AsyncIterator[str]:
     responses={**ERRORS, 200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
 )
 async def all_events(request: Request) -> StreamingResponse:
-    """Server-sent events of one's newest 100 jobs: each as it is, then each at every change, and `deleted`."""
+    """Server-sent events of one's newest 100 jobs: each as it is, then at every change, `frames`, and `deleted`."""
     return StreamingResponse(
         _all_events(service_of(request), request.state.owner),
         media_type="text/event-stream",
@@ -256,7 +259,7 @@ async def all_events(request: Request) -> StreamingResponse:
 
 async def _all_events(service: Service, owner: str) -> AsyncIterator[str]:
     last: dict[str, tuple[Any, ...]] = {}
-    quiet = 0.0
+    quiet, news = 0.0, previews.News(service.storage)
     while True:
         jobs = await run_in_threadpool(service.jobs.list, owner, limit=100)
         now = {job.id: (job.status, job.progress) for job in jobs}
@@ -265,6 +268,9 @@ async def _all_events(service: Service, owner: str) -> AsyncIterator[str]:
             if last.get(job.id, ())[:2] != now[job.id]:
                 view = await run_in_threadpool(shown, service, job)
                 yield f"event: {job.status if job.ended else 'progress'}\ndata: {view.model_dump_json()}\n\n"
+                quiet = 0.0
+            for event in await run_in_threadpool(news.of, job):
+                yield event
                 quiet = 0.0
         for job_id in last.keys() - now.keys():
             if last[job_id][2] >= oldest:  # else it only moved beyond the newest

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from videopoet.errors import DataError, VideoPoetError
-from videopoet.generation.pipeline import Result, VideoPoet
+from videopoet.generation.pipeline import Frames, Result, VideoPoet
+from videopoet.sequence.tasks import TASKS
 from videopoet.serving import fields, movies, previews
 from videopoet.serving.failures import as_ours
 from videopoet.serving.jobs import Job, Jobs
@@ -109,7 +110,12 @@ class Worker:
             if jobs[0].task == movies.TASK:  # which is never in a batch
                 self._complete(jobs[0], movies.make(self.poet, self.storage, jobs[0], self._on_step))
                 return
-            results = self.poet.generate_batch(requests, progress=False, on_step=self._on_step)
+            results = self.poet.generate_batch(
+                requests,
+                progress=False,
+                on_step=self._on_step,
+                on_frames=lambda number, frames: self._on_frames(jobs[number], frames),
+            )
             for job, result in zip(jobs, results, strict=True):
                 self._write(job, result)
         # A job must not take the queue with it: whatever it raises is its own end.
@@ -156,6 +162,15 @@ class Worker:
         if self.stopping.is_set() or not self._held:
             raise Stopped
 
+    def _on_frames(self, job: Job, frames: Frames) -> None:
+        """Show what there is of a clip or picture; a result that is only heard has nothing new to show."""
+        upscaled = "upscale" in job.request["fields"] and not frames.draft  # and then the result itself is there
+        if job.id in self._held and not upscaled and {"video", "image"} & set(TASKS[job.task].gives):
+            previews.write_early(frames, self._early(job))
+
+    def _early(self, job: Job) -> Path:
+        return self.storage.result(job.id, job.attempts, previews.EARLY)
+
     @contextlib.contextmanager
     def _holding(self, taken: Sequence[Job]) -> Iterator[None]:
         self._began, self._progress = time.monotonic(), None
@@ -164,6 +179,8 @@ class Worker:
             yield
         finally:
             self._held = {}
+            for job in taken:
+                previews.remove_early(self._early(job))
 
     def _beat(self) -> None:
         """Renew leases, note progress, and find out what is no longer wanted."""

@@ -69,7 +69,7 @@ export function create(fields, files) {
 }
 
 /** Follow all jobs until the connection ends; one stream, because browsers open few connections to a server. */
-export async function follow(onChange, onDeleted) {
+export async function follow(onChange, onFrames, onDeleted) {
   const answer = await call("/v1/events");
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
   let text = "";
@@ -83,6 +83,7 @@ export async function follow(onChange, onDeleted) {
       const name = /^event: (.*)$/m.exec(block)?.[1];
       const data = /^data: (.*)$/m.exec(block)?.[1];
       if (name === "deleted") onDeleted(JSON.parse(data).id);
+      else if (name === "frames") onFrames(JSON.parse(data));
       else if (name) onChange(JSON.parse(data));
     }
   }

@@ -2,6 +2,7 @@
 
 import * as api from "./api.js";
 import { element, note, words } from "./elements.js";
+import { forgetFrames, reel, takeFrames } from "./reel.js";
 
 const cards = new Map();
 const place = document.querySelector("#gallery");
@@ -34,6 +35,7 @@ export function forget(id) {
   cards.get(id)?.remove();
   cards.delete(id);
   known.delete(id);
+  forgetFrames(id);
   tellIfEmpty();
 }
 
@@ -48,12 +50,23 @@ export async function watch() {
   const opened = Date.now() / 1000 - 5;
   for (;;) {
     try {
-      await api.follow((job) => (cards.has(job.id) ? update(job) : job.created_at > opened && show([job])), forget);
+      const change = (job) => (cards.has(job.id) ? update(job) : job.created_at > opened && show([job]));
+      await api.follow(change, showFrames, forget);
     } catch {
       // the server is being started again, perhaps; the page says so by its state
     }
     await new Promise((resolve) => setTimeout(resolve, 1000));
   }
+}
+
+/** Show frames of a job that is being made; the first of them take the place of the large number. */
+async function showFrames(event) {
+  await takeFrames(event);
+  if (known.get(event.id)?.status !== "in_progress") return forgetFrames(event.id);
+  const box = cards.get(event.id)?.querySelector(".face");
+  if (!box || box.querySelector("canvas")) return;
+  box.classList.add("early");
+  box.prepend(reel(event.id));
 }
 
 function update(job) {
@@ -67,6 +80,7 @@ function update(job) {
     card.querySelector(".share").textContent = `${job.progress}%`;
     return;
   }
+  if (job.status !== "in_progress") forgetFrames(job.id);
   card.replaceChildren(face(job), caption(job));
 }
 
