@@ -80,6 +80,15 @@ def test_a_stage_of_two_scales_draws_batches_of_both_at_about_one_cost(world):
     assert {tuple(batches(index).shape) for index in range(8)} == {(6, 3, 5, 32, 32), (1, 3, 5, 64, 64)}
 
 
+def test_a_stage_of_clips_and_pictures_draws_batches_of_both_as_often_as_it_says(world):
+    stage = Stage(num_batches=1, batch_size=2, num_frames=5, image_share=0.25, image_batch_size=6)
+    batches = VideoBatches(world, (stage,), seed=0)
+    shapes = [tuple(batches(index).shape) for index in range(40)]
+    assert set(shapes) == {(2, 3, 5, 32, 32), (6, 3, 1, 32, 32)}
+    assert 4 <= shapes.count((6, 3, 1, 32, 32)) <= 16
+    assert sum(kind.share for kind in stage.model_copy(update={"scales": (1, 2)}).kinds) == 1
+
+
 @pytest.mark.parametrize("drawn", [0.0, 1.0])
 def test_painting_batches_hide_what_a_region_or_a_drawn_mask_hides(batches, monkeypatch, drawn):
     monkeypatch.setattr(batches, "config", batches.config.model_copy(update={"drawn_masks": drawn}))

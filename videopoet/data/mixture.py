@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from pydantic import Field
@@ -24,6 +24,20 @@ from videopoet.sequence.vocabulary import Vocabulary
 from videopoet.text_encoders.base import TextEncoder
 from videopoet.tokenizers.base import AudioTokenizer, VideoTokenizer
 
+FRAMES_PER_CLIP = 4
+"""Of a clip that is rendered to train on single frames."""
+
+
+class Kind(NamedTuple):
+    """One kind of batch in a stage."""
+
+    share: float
+    """How often it comes."""
+    scale: int
+    num_windows: int
+    num_frames: int
+    windows_per_clip: int
+
 
 class Stage(BaseConfig):
     """A stretch of a video tokenizer's training, on clips of one shape."""
@@ -39,6 +53,21 @@ class Stage(BaseConfig):
     scales: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(1,), min_length=1)
     """Sizes of the clips as multiples of the world's; each batch is of one, by lot. At scale 2 a batch has a quarter
     of the windows, at least one: every batch costs about the same."""
+    image_share: float = Field(default=0.0, ge=0, le=1)
+    """Share of batches, by lot, of single frames: many different pictures for what a few clips cost."""
+    image_batch_size: int = Field(default=32, ge=1)
+    """Frames in such a batch, four from each clip."""
+
+    @property
+    def kinds(self) -> list[Kind]:
+        """The kinds of batches that it draws from, by lot."""
+        kinds: list[Kind] = []
+        for scale in self.scales:
+            share = 1 / len(self.scales)
+            windows, images = (max(1, size // scale**2) for size in (self.batch_size, self.image_batch_size))
+            kinds.append(Kind(share * (1 - self.image_share), scale, windows, self.num_frames, self.windows_per_clip))
+            kinds.append(Kind(share * self.image_share, scale, images, 1, FRAMES_PER_CLIP))
+        return [kind for kind in kinds if kind.share]
 
 
 class VideoBatches:
@@ -53,18 +82,17 @@ class VideoBatches:
     def __call__(self, index: int) -> Tensor:
         stage = self._stage(index)
         generator = runtime.generator(self.seed, "video", index)
-        scale = stage.scales[0]
-        if len(stage.scales) > 1:
-            scale = stage.scales[int(torch.randint(len(stage.scales), (), generator=generator))]
-        world = self.world.at_scale(scale)
-        num_windows = max(1, stage.batch_size // scale**2)
-        num_clips = -(-num_windows // stage.windows_per_clip)
+        kinds = stage.kinds
+        number = int(torch.multinomial(Tensor([kind.share for kind in kinds]), 1, generator=generator))
+        kind = kinds[number]
+        world = self.world.at_scale(kind.scale)
+        num_clips = -(-kind.num_windows // kind.windows_per_clip)
         clips = world.render(_scenes(world, num_clips, generator), device=self.device, audio=False)
-        last = clips.video.shape[2] - stage.num_frames
+        last = clips.video.shape[2] - kind.num_frames
         windows = []
-        for number in range(num_windows):
+        for number in range(kind.num_windows):
             start = int(torch.randint(last + 1, (), generator=generator))
-            windows.append(clips.video[number % num_clips, :, start : start + stage.num_frames])
+            windows.append(clips.video[number % num_clips, :, start : start + kind.num_frames])
         return torch.stack(windows)
 
     def _stage(self, index: int) -> Stage:
