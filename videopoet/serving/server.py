@@ -34,6 +34,9 @@ from videopoet.serving.views import task_view
 
 STUDIO = Path(__file__).parent / "studio"
 ROOM_SECONDS = 60.0
+MOST_SUBMITTED = 8
+"""Submissions without files that are written at once, and share one wait for the disk. More threads would take turns at
+the interpreter, each with a connection of its own to the queue."""
 log = logging.getLogger("videopoet.serving")
 MOST_EXAMINED = 2
 """Requests whose files are looked at at once: each takes a process that decodes."""
@@ -73,6 +76,7 @@ class Service:
         self.jobs = Jobs(self.queue)
         self.intake = Intake(self.jobs, self.storage, self.ceilings)
         self.examining = anyio.CapacityLimiter(MOST_EXAMINED)
+        self.submitting = anyio.CapacityLimiter(MOST_SUBMITTED)
         own = ["--folder", str(self.storage.folder), "--most-seconds", str(self.ceilings.most_seconds)]
         self.supervisor = Supervisor(self.jobs, num_workers, [*own, *worker_arguments], database)
 

@@ -91,8 +91,8 @@ async def submit(request: Request, body: bodies.Body, **how: Any) -> JobView:
 
 
 async def _in_turn(service: Service, call: Callable[[], Job], has_media: bool) -> JobView:
-    """Files are looked at a few at a time, in threads of their own, so that no other request waits for them."""
-    limiter = service.examining if has_media else None
+    """Files are looked at in threads of their own, so that no other request waits for them."""
+    limiter = service.examining if has_media else service.submitting
     return await anyio.to_thread.run_sync(lambda: shown(service, call()), limiter=limiter)
 
 
