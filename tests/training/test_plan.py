@@ -12,7 +12,7 @@ from videopoet.sequence.tasks import find_task
 from videopoet.text_encoders.own_tokens import OwnTokens
 from videopoet.tokenizers.magvit_v2 import MagvitV2
 from videopoet.tokenizers.soundstream import SoundStream
-from videopoet.training import loop, optimizer, plan, reconstruction, rehearsal
+from videopoet.training import loop, optimizer, plan, reconstruction, rehearsal, step_costs
 from videopoet.training.next_token import NextToken
 from videopoet.training.run import vocabulary_of
 
@@ -64,7 +64,7 @@ def test_operations_of_a_language_models_step_are_those_that_are_counted_in_one(
         ).train()
     if recompute:
         shape.recompute_layers()
-    cost = plan._rows_cost(shape, 4, batch.tokens.shape[1], choices, True)
+    cost = step_costs.rows_cost(shape, 4, batch.tokens.shape[1], choices, True)
     ratio = cost.flops / counted.get_total_flops()
     assert 1.2 < ratio < 1.4 if recompute else ratio == pytest.approx(1, abs=0.01)
 
@@ -76,7 +76,7 @@ def test_operations_of_a_tokenizers_step_are_those_that_are_counted_in_one(parts
         real(torch.zeros(2, 3, 9, 32, 32), 1, runtime.generator(0)).total.backward()
     with rehearsal.without_values():
         objective = reconstruction.VideoReconstruction(MagvitV2(config.model), config.objective)
-    cost = plan._objective_cost(objective, (2, 3, 9, 32, 32), 1, True)
+    cost = step_costs.objective_cost(objective, (2, 3, 9, 32, 32), 1, True)
     assert cost.flops == pytest.approx(counted.get_total_flops(), rel=0.01)
 
 
@@ -85,9 +85,9 @@ def test_a_deep_stack_costs_what_two_shallow_ones_say():
     with rehearsal.without_values():
         model = LanguageModel.from_scratch(config, 400, (100, 356), (2, 512), 5).train()
     choices = ((100, 356, 30),)
-    foretold = plan._rows_cost(model, 2, 40, choices, True)
+    foretold = step_costs.rows_cost(model, 2, 40, choices, True)
     assert model.num_layers == len(model.backbone.model.layers) == 5
-    counts = [plan._rows_cost(_with_layers(config, count), 2, 40, choices, True) for count in (1, 2)]
+    counts = [step_costs.rows_cost(_with_layers(config, count), 2, 40, choices, True) for count in (1, 2)]
     assert foretold.flops == counts[0].flops + 4 * (counts[1].flops - counts[0].flops)
 
 
@@ -98,8 +98,10 @@ def _with_layers(config, count: int) -> LanguageModel:
         ).train()
 
 
-@pytest.mark.parametrize("name", ["adamw", "muon"])
+@pytest.mark.parametrize("name", ["adamw", "muon", "adamw_8bit"])
 def test_what_is_held_is_what_the_optimizer_and_the_mean_come_to_hold(model, name):
+    if name == "adamw_8bit":
+        pytest.importorskip("bitsandbytes")
     training = loop.Config(optimizer=optimizer.Config(name=name))
     optimizers = optimizer.build(model, training.optimizer)
     for parameter in model.parameters():
@@ -108,7 +110,7 @@ def test_what_is_held_is_what_the_optimizer_and_the_mean_come_to_hold(model, nam
         each.step()
     model.zero_grad(set_to_none=True)
     states = optimizer.state_tensors(optimizers).values()
-    held = sum(tensor.numel() * 4 for tensor in states if tensor.ndim)
+    held = sum(tensor.nbytes for tensor in states if tensor.ndim)
     held += sum(tensor.numel() * 4 for tensor in loop.MeanWeights(model, 0.9).tensors.values())
     assert plan._held_bytes(model, training) == held
 
@@ -119,6 +121,26 @@ def test_gpus_add_tokens_and_take_no_longer_a_step_and_share_what_can_be_shared(
     assert four.tokens == 4 * one.tokens and four.flops == 4 * one.flops
     assert four.days == pytest.approx(one.days)
     assert four.memory == one.memory == one.memory_sharded > four.memory_sharded
+
+
+def test_a_run_that_divides_is_planned_divided(parts):
+    training = presets.tiny().language_model.training.model_copy(update={"sharding": "full"})
+    whole = plan._language_model(planned(), *parts, 4, 400.0)
+    divided = [plan._language_model(planned(training=training), *parts, gpus, 400.0) for gpus in (1, 4, 64)]
+    assert divided[0].memory == plan._language_model(planned(), *parts, 1, 400.0).memory
+    assert divided[1].memory == divided[1].memory_sharded == whole.memory_sharded
+    assert divided[0].memory > divided[1].memory > divided[2].memory > 4 * sum(whole.parameters.values())
+    assert divided[1].flops == whole.flops
+
+
+def test_gradients_of_layers_that_are_divided_are_kept_in_part(parts):
+    config = presets.tiny().language_model.model.model_copy(update={"num_layers": 4, "width": 256})
+    model = _with_layers(config, 4)
+    peaks = [step_costs.rows_cost(model, 1, 4, ((100, 356, 2),), True, shares).peak_bytes for shares in (1, 2, 10**9)]
+    # Of so few tokens, gradients are nearly all that a step adds.
+    gradients = 4 * sum(parameter.numel() for layer in model.layers for parameter in layer.parameters())
+    assert peaks[0] - peaks[1] == pytest.approx(gradients / 2, rel=0.3)
+    assert peaks[0] - peaks[2] == pytest.approx(gradients, rel=0.3)
 
 
 def test_accumulation_adds_tokens_and_keeps_gradients(parts):

@@ -60,10 +60,14 @@ def plan(
 def _verdict(stage: Any, limit: float, gpus: int) -> str:
     if stage.memory <= limit * 1e9:
         return f"which fits {limit:g} GB"
-    shards = f"; with weights and states divided among {gpus} it would be {_size(stage.memory_sharded)}"
+    divide = stage.memory_sharded < stage.memory
+    shards = (
+        f"; with {stage.stage}.training.sharding=full, weights and states divided among {gpus}, it would be "
+        f"{_size(stage.memory_sharded)}"
+    )
     recompute = " or set language_model.recompute=true" if stage.stage == "language_model" else ""
     return (
-        f"which does not fit {limit:g} GB{shards if gpus > 1 else ''}; lower batch_size and raise "
+        f"which does not fit {limit:g} GB{shards if divide else ''}; lower batch_size and raise "
         f"training.accumulation{recompute}"
     )
 

@@ -1,0 +1,150 @@
+"""What one step of each kind costs, gone through with tensors that have no values; see `rehearsal`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from videopoet import runtime
+from videopoet.models.language_model import LanguageModel
+from videopoet.models.super_resolution import SuperResolution
+from videopoet.tokenizers.magvit_v2 import MagvitV2
+from videopoet.tokenizers.soundstream import SoundStream
+from videopoet.training import rehearsal
+from videopoet.training.rehearsal import Cost
+
+CLIPS_AT_ONCE = 16
+"""Clips that `data.mixture` tokenizes together."""
+MEAN_MASKED = 2 / math.pi
+"""Share of codes that the cosine schedule of masked training hides on average."""
+
+
+def objective_cost(objective: Any, shape: tuple[int, ...], step: int, bf16: bool) -> Cost:
+    """A tokenizer's step on a batch of this shape, and its discriminator's."""
+    objective.model.train()
+    module = nn.ModuleList([objective.model, *([objective.adversary] if objective.adversary is not None else [])])
+    with rehearsal.without_values():
+        batch = torch.zeros(shape)
+
+        def compute() -> None:
+            if objective.adversary is not None:
+                objective.adversary.requires_grad_(False)
+            with runtime.autocast("cpu", bf16):
+                losses = objective(batch, step, runtime.generator("plan"))
+            losses.total.backward()
+            if objective.adversary is not None:
+                objective.adversary.requires_grad_(True)
+                with runtime.autocast("cpu", bf16):
+                    against = objective.adversary_loss(batch, losses.made.detach(), step)
+                against.total.backward()
+
+        cost = rehearsal.cost_of(compute, module)
+        module.zero_grad(set_to_none=True)
+    return cost
+
+
+def encoding_cost(video: MagvitV2, audio: SoundStream, clip: tuple[int, ...], num_samples: int) -> Cost:
+    """Turning a batch of clips with their sound into codes."""
+    with rehearsal.without_values(), torch.no_grad(), runtime.autocast("cpu"):
+        pixels, samples = torch.zeros(CLIPS_AT_ONCE, *clip), torch.zeros(CLIPS_AT_ONCE, 1, num_samples)
+        codecs = nn.ModuleList([video, audio]).eval()
+        return rehearsal.cost_of(lambda: (video.encode(pixels), audio.encode(samples)), codecs)
+
+
+def rows_cost(
+    model: LanguageModel,
+    batch_size: int,
+    length: int,
+    choices: tuple[tuple[int, int, int], ...],
+    bf16: bool,
+    shares: int = 1,
+) -> Cost:
+    """A step on rows of `length` positions, of which so many choose among the ids of each range.
+
+    Of the layers' gradients only one of `shares` parts is kept, from when a layer has its own.
+    """
+
+    def compute() -> None:
+        tokens = torch.zeros(batch_size, length - 1, dtype=torch.long)
+        mask = torch.ones(batch_size, 1, length - 1, length - 1, dtype=torch.bool)
+        with runtime.autocast("cpu", bf16):
+            embeddings = model.embed(tokens, tokens, torch.zeros(*tokens.shape, 3, dtype=torch.long))
+            hidden = model(embeddings, mask, tokens).flatten(0, 1)
+            losses = []
+            for start, stop, count in choices:
+                chosen = hidden[torch.zeros(batch_size * count, dtype=torch.long)]
+                losses.append(model.loss_within(chosen, chosen.new_zeros(len(chosen), dtype=torch.long), start, stop))
+            loss = torch.cat(losses).mean()
+        loss.backward()
+
+    return _by_layers(model, model.num_layers, 1, compute, shares)
+
+
+def pairs_cost(
+    model: SuperResolution, size: int, grid: tuple[int, ...], num_text: int, bf16: bool, shares: int = 1
+) -> Cost:
+    """A step of super-resolution from codes of this grid; `shares` as above."""
+    t, h, w = grid
+
+    def compute() -> None:
+        codes = torch.zeros(size, t, 2 * h, 2 * w, dtype=torch.long)
+        low, text = torch.zeros(size, t, h, w, dtype=torch.long), torch.zeros(size, num_text, dtype=torch.long)
+        with runtime.autocast("cpu", bf16):
+            hidden = model(codes, low, text, torch.zeros(size)).flatten(0, 3)
+            masked = torch.zeros(round(MEAN_MASKED * len(hidden)), dtype=torch.long)
+            logits = model.logits(hidden[masked]).float().flatten(0, 1)
+            loss = nn.functional.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long))
+        loss.backward()
+
+    return _by_layers(model, len(model.layers), len(model.config.windows), compute, shares)
+
+
+def _by_layers(model: nn.Module, num_layers: int, period: int, compute: Callable[[], None], shares: int = 1) -> Cost:
+    """The cost of a deep stack from two shallow ones, since its layers, or its blocks of `period` layers, are alike."""
+
+    def with_layers(count: int) -> Cost:
+        parent, name, layers = _stack(model, num_layers)
+        setattr(parent, name, layers[:count])
+        kept: list[Tensor] = []
+        trained = [p for p in layers.parameters() if p.requires_grad and shares > 1]
+        hooks = [_keep_part(parameter, shares, kept) for parameter in trained]
+        try:
+            with rehearsal.without_values():
+                return rehearsal.cost_of(compute, model)
+        finally:
+            setattr(parent, name, layers)
+            model.zero_grad(set_to_none=True)
+            for hook in hooks:
+                hook.remove()
+
+    if num_layers <= 2 * period:
+        return with_layers(num_layers)
+    one, two = with_layers(period), with_layers(2 * period)
+    further = num_layers / period - 1
+    return Cost(
+        round(one.flops + further * (two.flops - one.flops)),
+        round(one.peak_bytes + further * (two.peak_bytes - one.peak_bytes)),
+    )
+
+
+def _keep_part(parameter: Tensor, shares: int, kept: list[Tensor]) -> Any:
+    """Keep only a part of a parameter's gradient, as where gradients are divided among processes."""
+
+    def divide(parameter: Tensor) -> None:
+        assert parameter.grad is not None
+        kept.append(parameter.grad.flatten()[: -(-parameter.numel() // shares)].clone())
+        parameter.grad = None
+
+    return parameter.register_post_accumulate_grad_hook(divide)
+
+
+def _stack(model: nn.Module, num_layers: int) -> tuple[nn.Module, str, nn.ModuleList]:
+    for parent in model.modules():
+        for name, child in parent.named_children():
+            if isinstance(child, nn.ModuleList) and name in ("layers", "h", "blocks") and len(child) == num_layers:
+                return parent, name, child
+    raise AssertionError(f"no stack of {num_layers} layers")
