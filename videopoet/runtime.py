@@ -74,6 +74,11 @@ def progress(total: int, description: str, enabled: bool = True) -> Iterator[Cal
         yield advance
 
 
+def num_processors() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def describe_machine() -> dict[str, Any]:
     """What figures depend on: processor, cores, memory, device and versions."""
     described: dict[str, Any] = {

@@ -157,15 +157,20 @@ class Cutter:
 
     Shots are cut into clips of the asked length, one after the other; what is left at the end of a shot is dropped. A
     file that breaks off gives the clips until there, and a reject for its rest.
+
+    Args:
+        source: The file.
+        config: What clips are made of it.
+        threads: Of the decoder; None takes as many as help one file.
     """
 
-    def __init__(self, source: Source, config: Config):
-        self.source, self.config = source, config
+    def __init__(self, source: Source, config: Config, threads: int | None = None):
+        self.source, self.config, self.threads = source, config, threads
         # Decoded larger by a whole number, so that averages of pixels give the clip's own.
         asks_captioner = config.captioner is not None and source.caption is None
         self.scale = -(-CAPTIONED_SIDE // min(config.height, config.width)) if asks_captioner else 1
         sizes = tuple((height * self.scale, width * self.scale) for height, width in config.buckets)
-        self.reel = Reel(source.video, config.frame_rate, config.sample_rate, sizes)
+        self.reel = Reel(source.video, config.frame_rate, config.sample_rate, sizes, threads=threads)
         self.sound_reel = None
         if source.audio is not None:
             self.sound_reel = Reel(source.audio, config.frame_rate, config.sample_rate, what="audio")
@@ -223,7 +228,7 @@ class Cutter:
         if path is None:
             return None
         size = self.reel.height // self.scale, self.reel.width // self.scale
-        reel = Reel(path, self.config.frame_rate, self.config.sample_rate, (size,))
+        reel = Reel(path, self.config.frame_rate, self.config.sample_rate, (size,), threads=self.threads)
         self._reels.append(reel)
         return iter(reel)
 

@@ -33,6 +33,8 @@ FORMAT, VERSION = "videopoet dataset", 1
 DATASET, CLIPS, REJECTS, SOURCES, PARTS = "dataset.json", "clips.jsonl", "rejects.jsonl", "sources.jsonl", "parts"
 MEAN_PART, LARGEST_PART = 16, 64
 """Sources in a part."""
+MOST_THREADS = 4
+"""Of one decoder."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,11 @@ def prepare(
         captioner = Captioner.load(config.captioner) if config.captioner else None
         total = len(listing)
         names: list[str] = []
-        done = _prepared(parts(listing, config), config, output / PARTS, captioner, workers)
+        workers = workers or runtime.num_processors()
+        # Files that are decoded at a time share the processors; more threads than those cost more than they give.
+        at_once = min(workers, -(-total // MEAN_PART))
+        threads = max(1, runtime.num_processors() // at_once)
+        done = _prepared(parts(listing, config), config, output / PARTS, captioner, workers, min(MOST_THREADS, threads))
         with runtime.progress(total, "footage", progress) as advance:
             for part in done:
                 names.append(part.name)
@@ -111,14 +117,15 @@ def prepare_part(
     folder: Path,
     captioner: Captioner | None = None,
     stopped: threading.Event | None = None,
+    threads: int | None = None,
 ) -> None:
-    """Prepare the sources of a part into a folder, unless it is there and whole."""
+    """Prepare the sources of a part into a folder, unless it is there and whole; `threads` are those of a decoder."""
     if folder.exists() and checkpoint.why_invalid(folder) is None:
         return
     with checkpoint.atomic_folder(folder) as place:
         writer, rejects, read = ShardWriter(place, config.num_samples), [], []
         for source in part.sources:
-            cutter, found = Cutter(source, config), Counter()
+            cutter, found = Cutter(source, config, threads), Counter()
             for piece in cutter:
                 if stopped is not None and stopped.is_set():
                     raise KeyboardInterrupt
@@ -151,10 +158,10 @@ def _prepared(
     config: Config,
     folder: Path,
     captioner: Captioner | None,
-    workers: int | None,
+    workers: int,
+    threads: int,
 ) -> Iterator[Part]:
     """Prepare parts, several at a time, and give each, in order, once it is on disk."""
-    workers = workers or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     stopped = threading.Event()
     running: deque[tuple[Part, Future[None]]] = deque()
     # Threads: the work is done by the decoders, each a process of its own.
@@ -162,7 +169,7 @@ def _prepared(
         try:
             for part in waiting:
                 place = folder / part.name
-                running.append((part, pool.submit(prepare_part, part, config, place, captioner, stopped)))
+                running.append((part, pool.submit(prepare_part, part, config, place, captioner, stopped, threads)))
                 if len(running) > workers:
                     yield _finished(*running.popleft())
             while running:

@@ -85,6 +85,7 @@ class Reel:
         sample_rate: Samples of sound per second.
         sizes: Heights and widths of which the one nearest in shape is taken; the picture fills it, its middle kept.
         what: `video`, or `audio` for a file that is read for its sound alone.
+        threads: Of the decoder; None takes as many as help one file.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class Reel:
         sample_rate: int,
         sizes: tuple[tuple[int, int], ...] = (),
         what: str = "video",
+        threads: int | None = None,
     ):
         self.frame_rate = frame_rate
         self.sound = Sound()
@@ -102,7 +104,7 @@ class Reel:
         """Length; known at the end."""
         settings = {} if what == "audio" else {"frame_rate": frame_rate, "sizes": sizes}
         self._what, self._channels = what, 0
-        self._messages = stream(path, what=what, limits=LONG, sample_rate=sample_rate, **settings)
+        self._messages = stream(path, what=what, limits=LONG, sample_rate=sample_rate, threads=threads, **settings)
         self._early: list[tuple[float, memoryview]] = []
 
     def __iter__(self) -> Iterator[Tensor]:

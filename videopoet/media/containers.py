@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import struct
+from bisect import bisect_right, insort
+from collections import deque
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -38,7 +40,17 @@ CODEC_NAMES = {
 }
 ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 """FFmpeg's own decoders of these ignore transparency."""
-NUM_THREADS = min(4, os.cpu_count() or 1)
+MOST_THREADS = 4
+"""Of a decoder, where a request names no number; more gain little."""
+LOOKAHEAD = 32
+"""Packets of video that are read before one is decoded: by then all frames shown before it ends have been seen, since
+codecs put frames at most 16 places out of order."""
+SAYS_WHEN_SHOWN = ("mov", "matroska")
+"""Containers whose packets say when their frames are shown; of others it is known once they are decoded."""
+ROUNDING = 1e-6
+"""Seconds by which a time may be rounded; frames so near to a tick are decoded in any case."""
+SOUND_AT_ONCE = 0.2
+"""Seconds of sound that are sent together."""
 
 DECLARES_LENGTH = ("mov", "matroska", "avi", "flac")
 MAX_LOST_PACKETS = 0.02
@@ -105,7 +117,7 @@ class Reader:
         """Send frames, and sound that comes between them; give the facts, and when in the file the last frame goes."""
         self._refuse_early(video)
         sampler = Sampler(self.request)
-        for time, frame in sampler.keep(self._frames(video, sound)):
+        for time, frame in sampler.keep(self._frames(video, sound, sampler)):
             first, picture = video.view is None, video.picture(frame)
             if first:
                 self.channel.begin(**video.facts(), origin=sampler.origin, has_sound=sound is not None)
@@ -120,12 +132,19 @@ class Reader:
                 break
         return sound.facts()
 
-    def _frames(self, video: VideoTrack, sound: AudioTrack | None) -> Iterator[tuple[float, float, av.VideoFrame]]:
+    def _frames(
+        self, video: VideoTrack, sound: AudioTrack | None, sampler: Sampler | None = None
+    ) -> Iterator[tuple[float, float, av.VideoFrame]]:
+        """Frames in order; without those that the sampler does not keep, where nothing else depends on them."""
+        ahead = Lookahead(video, sampler)
         for packet in self.packets:
             if packet.stream is video.stream:
-                yield from video.decode(packet)
+                for earlier, is_wanted in ahead.push(packet):
+                    yield from video.decode(earlier, is_wanted)
             elif sound is not None and packet.stream is sound.stream:
                 sound.send(packet)
+        for packet, is_wanted in ahead.rest():
+            yield from video.decode(packet, is_wanted)
 
     def _video_track(self) -> VideoTrack:
         if self.video is None:
@@ -211,9 +230,13 @@ class Packets:
         return self.iterator
 
     def _iterate(self) -> Iterator[av.Packet]:
+        seconds: dict[int, float] = {}  # of a tick, by stream: fractions are slow
         for packet in self.container.demux():
             if packet.pts is not None and packet.time_base:
-                time = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+                tick = seconds.get(packet.stream_index)
+                if tick is None:
+                    tick = seconds[packet.stream_index] = float(packet.time_base)
+                time = (packet.pts + (packet.duration or 0)) * tick
                 if self.position is None:
                     self.position = time
                 elif time > self.position:
@@ -235,6 +258,52 @@ class Packets:
             raise broken(f"it breaks off {missing:.1f} s before its end at {seconds:.1f} s")
 
 
+class Lookahead:
+    """Packets of video, each with whether its frame is wanted, once the frames that come after it are known.
+
+    A rate of 8 frames a second leaves out most of a clip's frames; those among them that no other frame is made from
+    need no decoding.
+    """
+
+    def __init__(self, video: VideoTrack, sampler: Sampler | None):
+        has_times = video.request.demuxer in SAYS_WHEN_SHOWN
+        can_skip = sampler is not None and sampler.frame_rate is not None and has_times
+        self.video, self.sampler = video, sampler if can_skip else None
+        self.tick = float(video.stream.time_base or 0)
+        self._waiting: deque[av.Packet] = deque()
+        self._times: list[int] = []
+        """When the frames of the packets that wait, and of a few before them, are shown; in order."""
+
+    def push(self, packet: av.Packet) -> Iterator[tuple[av.Packet, bool]]:
+        """Take a packet, and give those whose turn it is."""
+        if self.sampler is None:
+            yield packet, True
+            return
+        self._waiting.append(packet)
+        if packet.pts is not None:
+            insort(self._times, packet.pts)
+            del self._times[: -4 * LOOKAHEAD]
+        # Until the first frame is there, nobody knows where the ticks are.
+        while len(self._waiting) > (LOOKAHEAD if self.sampler.origin is not None else 0):
+            earlier = self._waiting.popleft()
+            yield earlier, self._is_wanted(earlier)
+
+    def rest(self) -> Iterator[tuple[av.Packet, bool]]:
+        """The packets that wait, at the end of the file."""
+        while self._waiting:
+            yield self._waiting.popleft(), True
+
+    def _is_wanted(self, packet: av.Packet) -> bool:
+        sampler, time = self.sampler, packet.pts
+        if sampler is None or sampler.origin is None or time is None or self.video.is_interlaced:
+            return True
+        place = bisect_right(self._times, time)
+        if place == len(self._times):
+            return True
+        start, end = time * self.tick - sampler.origin, self._times[place] * self.tick - sampler.origin
+        return sampler.shows(start - ROUNDING, end + ROUNDING)
+
+
 class VideoTrack:
     """Decodes one track of video into upright frames of the asked size."""
 
@@ -244,13 +313,19 @@ class VideoTrack:
         self.decoder: Any = stream.codec_context
         if stream.metadata.get("alpha_mode") == "1" and self.decoder.name in ALPHA_DECODERS:
             self.decoder = av.CodecContext.create(ALPHA_DECODERS[self.decoder.name], "r")
-        self.decoder.thread_count = NUM_THREADS
+        self.decoder.thread_count = request.threads or min(MOST_THREADS, num_processors())
         self.clock = 0.0
-        self.begun = self.damaged = False
+        self.begun = self.damaged = self.is_interlaced = self.skips = False
         self.view: View | None = None
 
-    def decode(self, packet: av.Packet) -> Iterator[tuple[float, float, av.VideoFrame]]:
-        """Frames with the times they come and go, in the file's own time."""
+    def decode(self, packet: av.Packet, is_wanted: bool = True) -> Iterator[tuple[float, float, av.VideoFrame]]:
+        """Frames with the times they come and go, in the file's own time.
+
+        What is not wanted is decoded none the less where other frames are made from it.
+        """
+        if self.skips == is_wanted:
+            self.skips = not is_wanted
+            self.decoder.skip_frame = "NONREF" if self.skips else "DEFAULT"
         try:
             frames = self.decoder.decode(opened(packet))
         except MemoryError:
@@ -265,6 +340,7 @@ class VideoTrack:
             if self.damaged:
                 raise broken(f"its video is damaged at {self.clock:.1f} s")
             self.begun = True
+            self.is_interlaced |= frame.interlaced_frame
             base = frame.time_base or self.stream.time_base or 0
             start = float(frame.pts * base) if frame.pts is not None else self.clock
             end = start + (float(frame.duration * base) or 1 / (self.rate or 25.0))
@@ -348,6 +424,11 @@ class View:
         return steps
 
 
+def num_processors() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def opened(packet: av.Packet) -> av.Packet | None:
     """What a decoder is given: the packet, or None at the end of the file.
 
@@ -380,6 +461,9 @@ class AudioTrack:
         self.num_packets = self.num_lost = 0
         self.end = float("inf")
         """When sound is no longer wanted, in the file's own time."""
+        self._held: list[bytes] = []
+        self._held_from = 0.0
+        self._num_held = 0
 
     def send(self, packet: av.Packet) -> bool:
         """Send the packet's sound; false once there is enough."""
@@ -402,6 +486,7 @@ class AudioTrack:
         Raises:
             Refusal: There was none, or too much of it was lost.
         """
+        self._flush()
         if self.num_lost > MAX_LOST_PACKETS * self.num_packets:
             raise broken(f"of its sound {self.num_lost} of {self.num_packets} packets cannot be decoded")
         return {"sample_rate": self.rate, "channels": self.channels}
@@ -423,9 +508,22 @@ class AudioTrack:
             layout = "mono" if self.channels == 1 else "stereo"
             self.source, self.resampler = source, AudioResampler("flt", layout, self.rate)
         for block in self.resampler.resample(frame):
-            length = block.samples * self.channels * 4
-            self.channel.send(SOUND, TIME.pack(time), memoryview(block.planes[0])[:length])
+            # Pieces that follow one another go together; after a gap, a message of its own says when it ends.
+            if self._held and abs(time - self._held_from - self._num_held / self.rate) > SOUND_AT_ONCE / 4:
+                self._flush()
+            if not self._held:
+                self._held_from = time
+            self._held.append(bytes(memoryview(block.planes[0])[: block.samples * self.channels * 4]))
+            self._num_held += block.samples
+            if self._num_held >= SOUND_AT_ONCE * self.rate:
+                self._flush()
         return True
+
+    def _flush(self) -> None:
+        """Send the sound that waits."""
+        if self._held:
+            self.channel.send(SOUND, TIME.pack(self._held_from), b"".join(self._held))
+            self._held, self._num_held = [], 0
 
 
 def display_matrix(frame: av.VideoFrame) -> tuple[int, ...]:

@@ -63,6 +63,8 @@ class Request:
     """Hz that FFmpeg resamples sound to, good enough to learn from; None leaves it to `resample`."""
     max_frames: int | None = None
     max_seconds: float | None = None
+    threads: int | None = None
+    """Of the decoder; None takes as many as help."""
 
     def at(self, height: int, width: int) -> Request:
         """The same request for another size."""

@@ -117,7 +117,7 @@ class Sampler:
             if self.origin is None:
                 self.origin = start
             start, end = start - self.origin, end - self.origin
-            if pending is not None and self._shows(pending[0], start):
+            if pending is not None and self.shows(pending[0], start):
                 yield pending
                 num_kept += 1
             shown = num_kept if self.frame_rate is None else self._ticks(start)
@@ -133,7 +133,8 @@ class Sampler:
         if pending is not None:
             yield pending
 
-    def _shows(self, start: float, end: float) -> bool:
+    def shows(self, start: float, end: float) -> bool:
+        """Whether a frame that is on screen from one time to another, counted from the first, is kept."""
         return end > start if self.frame_rate is None else self._ticks(end) > self._ticks(start)
 
     def _ticks(self, time: float) -> int:
