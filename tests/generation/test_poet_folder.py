@@ -83,6 +83,7 @@ def test_a_description_is_plain_values(poet):
     described = poet.describe()
     assert json.loads(json.dumps(described)) == described
     assert set(described["parameters"]) == {"magvit_v2", "soundstream", "qwen3"}
+    assert described["sizes"] == ["16x16"]
 
 
 def break_weights(name, tensor):

@@ -240,6 +240,7 @@ def _name(part: object) -> str:
 def describe(parts: Parts) -> dict[str, Any]:
     """What a poet consists of and what it makes, as plain values."""
     contents, settings = parts.contents, parts.settings
+    sizes = dict.fromkeys([(settings.height, settings.width), *map(tuple, parts.vocabulary.config.resolutions)])
     modules = {
         contents.video_tokenizer: parts.video_tokenizer,
         contents.audio_tokenizer: parts.audio_tokenizer,
@@ -260,6 +261,7 @@ def describe(parts: Parts) -> dict[str, Any]:
             "audio": parts.vocabulary.config.audio_codebook_size * parts.vocabulary.config.audio_quantizers,
         },
         "settings": settings.model_dump(mode="json", exclude={"tasks", "name"}),
+        "sizes": [f"{width}x{height}" for height, width in sizes],
         "tasks": list(settings.tasks),
         "device": str(parts.device),
         "dtype": str(parts.language_model.head_weight.dtype).removeprefix("torch."),

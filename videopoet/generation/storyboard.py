@@ -247,7 +247,7 @@ def _explained(error: ValidationError) -> TaskError:
     elif kind in ("too_short", "too_long"):
         text = f"{name} of {where} are {len(first['input'])}; there must be 1 to {MOST_SCENES}; change that"
     elif kind == "string_too_long":
-        found, most = len(first["input"]), first["ctx"]["max_length"]
+        found, most = len(first["input"]), first.get("ctx", {}).get("max_length")
         text = f"{name} of {where} has {found} characters; the most is {most}; shorten it"
     elif kind == "literal_error":
         fitting = {"camera": CAMERA_MOVES, "transition": get_args(Transition)}.get(name) or get_args(

@@ -33,7 +33,7 @@ class ChatModel(ChatWriter):
         self._name = Path(str(source)).name
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(source)
-            model = AutoModelForCausalLM.from_pretrained(source, use_safetensors=True, dtype="auto")
+            model: Any = AutoModelForCausalLM.from_pretrained(source, use_safetensors=True, dtype="auto")
         except Exception as error:  # transformers has many errors of others for a folder that does not fit
             raise CheckpointError(
                 f"the writer's model '{source}' cannot be loaded ({str(error).splitlines()[0][:160]}); a folder or hub "
