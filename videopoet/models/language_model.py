@@ -285,7 +285,7 @@ class LanguageModel(nn.Module):
         Where prompts enter as features, each of them is here as a whole: features of a token depend on its prompt.
         """
         table = self.backbone.get_input_embeddings()
-        if not self.embedding.config.num_features:
+        if self.reader is None:
             return table(tokens) + self.embedding.of_bits(tokens, modality)
         is_prompt = modality == self.embedding.PROMPT
         embeddings = table(tokens.masked_fill(is_prompt, 0)) + self.embedding.of_bits(tokens, modality)
@@ -295,7 +295,7 @@ class LanguageModel(nn.Module):
 
     def _read(self, tokens: Tensor, is_prompt: Tensor) -> Tensor:
         """Embeddings, (N, D), of the N positions of prompts, row by row."""
-        assert self.reader is not None, "no text encoder is there to read prompts with"
+        assert self.reader is not None
         speaks = is_prompt.any(dim=1)  # rows without a prompt have nothing to attend to
         tokens, is_prompt = tokens[speaks], is_prompt[speaks]
         lengths = is_prompt.sum(dim=1)
