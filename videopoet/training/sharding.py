@@ -92,6 +92,8 @@ def make_whole(module: nn.Module) -> None:
     for part in module.modules():
         if isinstance(part, FSDPModule):
             part.__class__ = type(part).__mro__[2]  # FSDPX, FSDPModule, X
+            for key in [key for key in part.__dict__ if "composable_api" in key]:  # what `fully_shard` keeps there
+                del part.__dict__[key]
 
 
 def local(tensor: Tensor) -> Tensor:
