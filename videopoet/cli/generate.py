@@ -13,6 +13,7 @@ import typer
 
 from videopoet.cli.base import AsJson, Device, Model, app, check_output, print_json, say, writable
 from videopoet.errors import ConfigError
+from videopoet.registry import component
 
 
 @app.command()
@@ -63,6 +64,12 @@ def generate(
     top_p: Annotated[float | None, typer.Option(help="Choose among the likeliest tokens of this probability.")] = None,
     guidance_scale: Annotated[
         float | None, typer.Option("--guidance-scale", "--cfg-scale", help="How closely to follow the words; 1 is off.")
+    ] = None,
+    decoder: Annotated[
+        str | None,
+        typer.Option(
+            help="autoregressive, speculative (the default) or row_parallel, which is faster and approximate."
+        ),
     ] = None,
     upscale: Annotated[int | None, typer.Option(help="2 or 4: so many times the size, by super-resolution.")] = None,
     sound: Annotated[bool, typer.Option(help="Make the sound of a clip too.")] = True,
@@ -115,11 +122,14 @@ def generate(
         "upscale": upscale,
     }
     given = {name: value for name, value in given.items() if value is not None}
+    chosen_decoder = None if decoder is None else component("generation.decoders", decoder.replace("-", "_"))
 
     from videopoet import VideoPoet
 
     began = time.perf_counter()
     poet = VideoPoet.from_pretrained(model, device=device)
+    if chosen_decoder is not None:
+        poet.decoder = chosen_decoder()
     if count > 1:
         with _showing(preview, count) as show:
             results = poet.variations(row.name, count=count, seed=seed, sound=sound, progress=True, **show, **given)

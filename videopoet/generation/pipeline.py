@@ -370,6 +370,7 @@ class VideoPoet:
             "camera": request.camera,
             "seed": composition.seed,
             "upscale": request.upscale,
+            "decoder": None if self.decoder.exact else type(self.decoder).__module__.rpartition(".")[2],
             **composition.facts,
             **asdict(request.sampling),
         }

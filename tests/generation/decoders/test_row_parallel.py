@@ -108,3 +108,10 @@ def test_nothing_looks_at_a_guess_but_the_guess_itself(poet, planned, monkeypatc
             guesses += place not in final
         final |= set(chosen)
     assert guesses == 9, "one for each row of codes but the first"
+
+
+def test_the_result_says_that_it_is_approximate(poet, monkeypatch):
+    request = {"task": "text_to_image", "prompt": "a red ball", "seed": 1, "progress": False}
+    assert "decoder" not in poet.generate(**request).metadata
+    monkeypatch.setattr(poet, "decoder", RowParallel())
+    assert poet.generate(**request).metadata["decoder"] == "row_parallel"

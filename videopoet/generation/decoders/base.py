@@ -18,6 +18,9 @@ from videopoet.sequence.vocabulary import Vocabulary
 class Decoder(ABC):
     """A way of filling tokens in."""
 
+    exact: bool = True
+    """Whether tokens are drawn from the model's own distribution."""
+
     @abstractmethod
     def decode(
         self,

@@ -31,6 +31,8 @@ class RowParallel(Decoder):
         window: How many codes a row is ahead of the next; from 1.
     """
 
+    exact = False
+
     def __init__(self, window: int = 2):
         assert window >= 1
         self.window = window
