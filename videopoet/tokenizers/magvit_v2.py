@@ -83,7 +83,8 @@ class MagvitV2(VideoTokenizer):
         self.decoder = Decoder(config)
 
     def encode(self, video: Tensor, past: PastFrames | None = None) -> Tensor:
-        self.grid(*video.shape[2:], goes_on=past is not None and past.begun)
+        num_frames, height, width = video.shape[2:]
+        self.grid(num_frames, height, width, goes_on=past is not None and past.begun)
         return self.quantizer.codes(self.encoder(video, past))
 
     def decode(self, codes: Tensor, past: PastFrames | None = None) -> Tensor:
