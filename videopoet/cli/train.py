@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -56,10 +57,30 @@ def train(
     for note in notes:
         say(f"warning: {note}")
     poet = run.train(config, output, resume=resume, stages=run.stage_names(stages))
+    if os.environ.get("RANK", "0") != "0":  # of several processes that torchrun started, the first one speaks
+        return
+    for stage, figures in run.last_figures(output).items():
+        if "train" in figures:
+            say(f"{stage.replace('_', ' ')}: {_pace(figures['train'])}")
     if as_json:
         print_json({"poet": str(poet), "figures": run.last_figures(output)})
     elif poet.exists():
         print(poet)
+
+
+def _pace(figures: dict[str, Any]) -> str:
+    """How fast a stage went at its end, in words."""
+    said = [f"{figures['steps_per_second']:.3g} steps/s"] if "steps_per_second" in figures else []
+    if "tokens_per_second" in figures:
+        said.append(f"{figures['tokens_per_second']:,.0f} tokens/s, {figures['padding']:.1%} padding")
+    if "mfu" in figures:
+        said += [
+            f"{figures['mfu']:.1%} of the processor's peak (MFU)",
+            f"{figures['loader_wait']:.1%} waiting for data",
+        ]
+    if figures.get("skipped"):
+        said.append(f"{figures['skipped']:g} steps left out")
+    return ", ".join(said)
 
 
 def _prepared(config: RunConfig, output: Path) -> RunConfig:
