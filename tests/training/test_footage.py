@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 import torch
@@ -6,11 +7,13 @@ import torch
 from videopoet import VideoPoet, presets
 from videopoet.cli import run as command
 from videopoet.config import override
+from videopoet.data import token_batches
 from videopoet.data.clips import Config
 from videopoet.data.prepare import prepare
 from videopoet.data.upscaling import PairsConfig
 from videopoet.errors import DataError
 from videopoet.media.types import Audio, Video
+from videopoet.training import run
 from videopoet.training.footage import clips_for, fitted, is_raw
 
 SHORT = [
@@ -47,6 +50,58 @@ def test_one_command_makes_a_model_of_raw_footage(footage, tmp_path, capsys):
     assert (
         command(["train", "--data", str(footage), "-o", str(tmp_path), "--preset", "tiny", *settings, "--resume"]) == 0
     )
+
+
+class Stopped(Exception):
+    """A run that ends in the middle."""
+
+
+def last_weights(folder):
+    return (folder / "language_model" / "checkpoint-0000007" / "model.safetensors").read_bytes()
+
+
+def test_a_chain_of_five_resumes_on_codes_is_the_unbroken_run_bit_for_bit(dataset, tmp_path, monkeypatch):
+    """Seven steps over pools of three batches: the run is stopped in the middle of pools and of rounds of the clips."""
+    training = ["num_steps=7", "checkpoint_every=1", "validate_every=7", "log_every=7", "accumulation=2"]
+    config = override(
+        presets.tiny(),
+        [
+            f"data={dataset}",
+            *(setting for setting in SHORT if not setting.startswith("language_model")),
+            *(f"language_model.training.{setting}" for setting in training),
+            "language_model.mixture.shares=[{task: text_to_video, batch_size: 2, weight: 1}, "
+            "{task: video_to_audio, batch_size: 2, weight: 1}]",
+            "language_model.mixture.pool_clips=4",
+            "language_model.mixture.pool_batches=3",
+            "language_model.sample_prompts=[]",
+        ],
+    )
+    tokenizers, whole = run.stage_names("video_tokenizer,audio_tokenizer"), tmp_path / "whole"
+    run.train(config, whole, stages=tokenizers)
+    shutil.copytree(whole, tmp_path / "broken")
+    run.train(config, whole, resume=True, stages=("language_model",))
+    assert (whole / "tokens" / "tokens.json").exists()
+
+    ask = token_batches.Prefetched.__call__
+    asked = []
+
+    def stop_after(steps):
+        def counted(self, index):
+            asked.append(index)
+            if len(asked) > 2 * steps:
+                raise Stopped
+            return ask(self, index)
+
+        asked.clear()
+        return counted
+
+    for steps in (1, 1, 2, 1, 1):
+        monkeypatch.setattr(token_batches.Prefetched, "__call__", stop_after(steps))
+        with pytest.raises(Stopped):
+            run.train(config, tmp_path / "broken", resume=True, stages=("language_model",))
+    monkeypatch.setattr(token_batches.Prefetched, "__call__", ask)
+    run.train(config, tmp_path / "broken", resume=True, stages=("language_model",))
+    assert last_weights(tmp_path / "broken") == last_weights(whole)
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ import hashlib
 import json
 import shutil
 import threading
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,8 @@ TOKENS = "tokens"
 SETTINGS, INDEX, SHARDS, CODES, ABOUT = "settings.json", "tokens.json", "shards", "codes.safetensors", "about.json"
 MOST_STARTS = 4
 """A clip that is longer than what is shown of it is kept from so many places, spread evenly over it."""
+MOST_HELD = 128
+"""Views of shards whose codes are in memory, each at most a megabyte or two."""
 AT_ONCE = 16
 """Clips that are tokenized in one batch."""
 REMEDY = "it was changed or broken; run `videopoet tokenize` again, which replaces it"
@@ -219,6 +222,7 @@ class TokenCache:
         self.starts = starts(PreparedClips(dataset, self.views.world(self.views.sizes[0])))
         """First frames that clips are kept from."""
         self._rows: dict[str, dict[int, int]] = {}
+        self._held: OrderedDict[tuple[str, str], Tensor] = OrderedDict()
         self._lock = threading.Lock()
         self._check_clips()
 
@@ -283,8 +287,18 @@ class TokenCache:
                     rows = self.shards.rows(file, "rows").tolist()
                     self._rows[file] = {row: position for position, row in enumerate(rows)}
                 start = self.starts.index(first_frame)
-                found.append(self.shards.row(file, name, self._rows[file][row])[start])
+                found.append(self._tensor(file, name)[self._rows[file][row], start])
         return torch.stack(found).long()
+
+    def _tensor(self, file: str, name: str) -> Tensor:
+        """All codes of a view in a shard: they are small, and quicker to hold than to look up."""
+        key = file, name
+        if key not in self._held:
+            self._held[key] = self.shards.rows(file, name)
+            if len(self._held) > MOST_HELD:
+                self._held.popitem(last=False)
+        self._held.move_to_end(key)
+        return self._held[key]
 
     def has(self, view: str, size: tuple[int, int]) -> bool:
         """Whether it holds these codes of every clip that is large enough."""
