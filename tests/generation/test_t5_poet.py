@@ -13,6 +13,7 @@ from videopoet.errors import CheckpointError, ConfigError
 from videopoet.generation import poet_folder
 from videopoet.generation.convert import convert
 from videopoet.generation.decoders.autoregressive import Autoregressive
+from videopoet.generation.decoders.speculative import Speculative
 from videopoet.generation.sampling import Sampling
 from videopoet.runtime import generator
 from videopoet.sequence import layout
@@ -143,7 +144,8 @@ def test_two_prompts_with_different_clips_are_told_apart_by_training(poet):
 
 @torch.no_grad()
 @pytest.mark.parametrize("guided", [False, True])
-def test_cached_decoding_chooses_what_one_pass_would(poet, guided):
+@pytest.mark.parametrize("decoder", [Autoregressive(), Speculative()])
+def test_cached_decoding_chooses_what_one_pass_would(poet, decoder, guided):
     parts = poet.parts
     prompts = ("a red ball", "a blue star flies over the sea")
     shapes = {"video_out": (3, 2, 2)}
@@ -158,7 +160,7 @@ def test_cached_decoding_chooses_what_one_pass_would(poet, guided):
     ]
     against = [layout.plan(find_task("text_to_video"), parts.vocabulary, {}, shapes) for _ in prompts] if guided else []
     sampling = Sampling(temperature=0, guidance_scale=2.0 if guided else 1.0)
-    made = Autoregressive().decode(
+    made = decoder.decode(
         parts.language_model, parts.vocabulary, planned, against, sampling, [generator(0), generator(1)]
     )
     start, stop = parts.vocabulary.range("video")
