@@ -37,6 +37,13 @@ from videopoet.sequence.layout import UNKNOWN, Batch, Row, batch_rows
 from videopoet.sequence.tasks import find_task
 
 TASK = find_task("text_to_video")
+OURS: dict[str, Callable[[], Decoder]] = {
+    "autoregressive": Autoregressive,
+    "speculative": Speculative,
+    "row_parallel": RowParallel,
+}
+THEIRS = {"dynamic": (False, False), "static": (True, False), "static-compiled": (True, True)}
+"""Whether the cache is static, and whether the model is compiled."""
 Run = Callable[[Sampling], Tensor]
 """Makes the tokens of all clips, (R, N)."""
 
@@ -127,11 +134,12 @@ def by_transformers(
     def run(sampling: Sampling) -> Tensor:
         given, compared = sides
         caches = [side.read_prefix(static) for side in sides]
+        last = compared.batch.tokens[:, compared.start - 1 : compared.start]
         guidance = UnbatchedClassifierFreeGuidanceLogitsProcessor(
             sampling.guidance_scale,
             of(compared),
-            unconditional_ids=compared.batch.tokens[:, compared.start - 1 : compared.start],
-            unconditional_attention_mask=compared.attention_mask,
+            unconditional_ids=last,  # pyright: ignore[reportArgumentType]
+            unconditional_attention_mask=compared.attention_mask,  # pyright: ignore[reportArgumentType]
         )
         guidance.unconditional_context["past_key_values"] = caches[1]
         choice = {"temperature": sampling.temperature, "top_k": 0} if sampling.temperature else {}
@@ -172,7 +180,8 @@ def main() -> None:
     add_model(parser)
     parser.add_argument("--rows", type=int, nargs="+", default=[1, 16], help="clips made together")
     parser.add_argument("--repeats", type=int, default=3, help="how often each, after a first that is compared")
-    parser.add_argument("--compile", action="store_true", help="also `transformers` under torch.compile")
+    parser.add_argument("--ours", choices=list(OURS), nargs="+", default=list(OURS), help="our decoders")
+    parser.add_argument("--theirs", choices=list(THEIRS), nargs="+", default=["dynamic", "static"], help="their caches")
     given = parser.parse_args()
     world, poet = toy_box("test"), VideoPoet.from_pretrained(given.model, device="cpu")
     parts, model = poet.parts, poet.parts.language_model
@@ -182,13 +191,9 @@ def main() -> None:
         rows = [window.plan(TASK, {"text_in": torch.tensor(parts.text_encoder.encode(text))}) for text in captions]
         against = [window.plan(TASK, {}) for _ in rows]
         sampling = Request(task=TASK.name, prompt=captions[0]).completed(parts.settings).sampling
-        everyone = {"autoregressive": by_us(poet, rows, against, Autoregressive())}
-        everyone["speculative"] = by_us(poet, rows, against, Speculative())
-        everyone["row parallel, window 2 (approximate)"] = by_us(poet, rows, against, RowParallel(2))
-        kinds = [("dynamic", False, False), ("static", True, False)]
-        kinds += [("static, compiled", True, True)] * given.compile
-        for name, static, compiled in kinds:
-            peer = by_transformers(model, rows, against, pad, static, compiled, passes)
+        everyone = {name: by_us(poet, rows, against, OURS[name]()) for name in given.ours}
+        for name in given.theirs:
+            peer = by_transformers(model, rows, against, pad, *THEIRS[name], passes)
             everyone[f"transformers generate, {name} cache"] = peer
         measure(everyone, sampling, given.repeats, passes, poet.parts.settings.name)
 
