@@ -122,6 +122,11 @@ def test_a_published_tokenizer_is_not_trained(stage, converted, tmp_path):
         run.train(config_for(converted("encodec")), tmp_path / "run", stages=(stage,))
 
 
+def test_a_plan_says_that_it_cannot_count_a_published_tokenizer(converted, capsys):
+    assert cli.run(["plan", "tiny", "--init-from", str(converted("mimi"))]) == 2
+    assert "published tokenizer, emu3" in capsys.readouterr().err
+
+
 def test_sound_of_a_poet_goes_through_its_codec(converted, tmp_path):
     poet = VideoPoet.from_pretrained(converted("mimi"), device="cpu")
     frames = torch.randint(256, (3, 1, 64, 64), generator=runtime.generator("frames"), dtype=torch.uint8)

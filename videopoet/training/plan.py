@@ -15,15 +15,18 @@ import torch
 from torch import Tensor, nn
 
 from videopoet.data import toybox
+from videopoet.errors import ConfigError
 from videopoet.generation import poet_folder
 from videopoet.models.language_model import AUDIO_FRAMES, LanguageModel
 from videopoet.models.super_resolution import Config as SuperResolutionConfig
 from videopoet.models.super_resolution import SuperResolution
 from videopoet.nn.losses import multi_scale_mel_loss
+from videopoet.registry import component
 from videopoet.sequence import layout
 from videopoet.sequence.tasks import Task, find_task
 from videopoet.sequence.vocabulary import Vocabulary
 from videopoet.text_encoders.own_tokens import OwnTokens
+from videopoet.tokenizers.base import Published
 from videopoet.tokenizers.magvit_v2 import MagvitV2
 from videopoet.tokenizers.soundstream import SoundStream
 from videopoet.training import adaptation, loop, optimizer, reconstruction, rehearsal, step_costs
@@ -70,7 +73,11 @@ def plan(config: RunConfig, gpus: int = 1, teraflops: float = 400.0) -> list[Sta
         config: The run.
         gpus: How many.
         teraflops: What each keeps up, in 10^12 operations a second.
+
+    Raises:
+        ConfigError: The run starts from a poet with tokenizers that others trained, which are not gone through.
     """
+    _refuse_published(config)
     with rehearsal.without_values():
         video = MagvitV2(config.video_tokenizer.model)
         audio = SoundStream(config.audio_tokenizer.model)
@@ -307,6 +314,19 @@ def _model_of(
         with rehearsal.without_values():
             model = LanguageModel.shaped_as(folder / "language_model")
     return model.train(), vocabulary
+
+
+def _refuse_published(config: RunConfig) -> None:
+    if config.init_from is None:
+        return
+    contents = poet_folder.read_contents(_source(config))
+    for name in (contents.video_tokenizer, contents.audio_tokenizer):
+        if issubclass(component("tokenizers", name), Published):
+            raise ConfigError(
+                f"'{config.init_from}' has a published tokenizer, {name}, whose passes cannot be counted; a plan takes "
+                "the preset's own; plan a poet that was converted with these, and add what the published one takes",
+                code="plan_unfit",
+            )
 
 
 def _source(config: RunConfig) -> Path:
