@@ -103,6 +103,18 @@ def test_an_endless_body_is_refused_without_being_read(server):
     assert sent < 50_000_000
 
 
+def test_a_client_that_hangs_up_while_it_sends_is_no_fault_of_the_server(server, caplog):
+    address = server.address.removeprefix("http://").split(":")
+    body = b"Content-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
+    with caplog.at_level("ERROR"):
+        with socket.create_connection((address[0], int(address[1]))) as client:
+            client.sendall(b"POST /v1/videos HTTP/1.1\r\nHost: localhost\r\n" + body)
+        for _ in range(5):
+            assert server.client.get("/health").status_code == 200
+    assert not caplog.records
+    assert not list(server.storage.incoming.iterdir())
+
+
 def test_compressed_bodies_are_refused(server):
     answer = server.client.post("/v1/videos", content=b"x", headers={"Content-Encoding": "gzip"})
     assert (answer.status_code, code(answer)) == (415, "content_encoding")

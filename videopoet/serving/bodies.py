@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from videopoet.errors import MediaError, TaskError
 from videopoet.media import formats
@@ -46,7 +46,7 @@ async def read(request: Request, storage: Storage) -> AsyncIterator[Body]:
     """The body; files that nobody has taken by the end are deleted.
 
     Raises:
-        TaskError: It is neither JSON nor multipart, or broken.
+        TaskError: It is neither JSON nor multipart, or broken, or its sender has hung up.
         MediaError: A file is of no kind that is read.
     """
     body = Body({})
@@ -64,6 +64,10 @@ async def read(request: Request, storage: Storage) -> AsyncIterator[Body]:
                 code="content_type",
             )
         yield body
+    except ClientDisconnect:
+        raise TaskError(
+            "the client hung up before the body was whole; a whole one is needed; send it again", code="client_gone"
+        ) from None
     finally:
         for file in body.files.values():
             file.unlink(missing_ok=True)

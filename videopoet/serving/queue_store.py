@@ -18,7 +18,8 @@ ADDRESSES = ("postgresql://", "postgres://")
 class Found(Protocol):
     """What a statement came to."""
 
-    rowcount: int
+    @property
+    def rowcount(self) -> int: ...
 
     def fetchone(self) -> Any: ...
 
