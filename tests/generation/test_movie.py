@@ -5,6 +5,7 @@ import torch
 
 from videopoet.errors import MediaError, TaskError
 from videopoet.generation import movie as movies
+from videopoet.generation.decoders.autoregressive import Autoregressive
 from videopoet.generation.take_store import TakeStore, fingerprint
 from videopoet.media import framing
 from videopoet.media.files import probe, read_video
@@ -109,6 +110,17 @@ def test_only_what_changes_is_made_again(poet, kept, change, made):
     after = poet.movie(board(**change), takes=kept)
     found = [after.store.load(key) for key in after.keys]
     assert [clip is None for clip in found] == made
+
+
+def test_the_same_model_loaded_again_finds_its_scenes(make_poet, kept):
+    again = make_poet().movie(BOARD, takes=kept)
+    assert all(again.store.load(key) is not None for key in again.keys)
+
+
+def test_another_decoder_makes_its_own_scenes(make_poet, kept):
+    other = make_poet()
+    other.decoder = Autoregressive()
+    assert all(movie.store.load(key) is None for movie in [other.movie(BOARD, takes=kept)] for key in movie.keys)
 
 
 def test_another_model_makes_its_own_scenes(make_poet, poet, kept):

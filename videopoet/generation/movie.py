@@ -216,7 +216,9 @@ class Movie:
         encoder = self.parts.text_encoder
         words = [encoder.encode(request.words or "") for request in film.requests]
         decides = {**film.metadata, "words": words, "size": [self.model_height, self.model_width]}
-        return self.store.key({**decides, "sound": self.storyboard.sound, "decoder": repr(film.decoder)})
+        settings = {name: value for name, value in vars(film.decoder).items() if isinstance(value, int | float | str)}
+        decoder = [type(film.decoder).__module__, settings]
+        return self.store.key({**decides, "sound": self.storyboard.sound, "decoder": decoder})
 
     @property
     def _lengths(self) -> list[int]:
