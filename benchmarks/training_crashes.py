@@ -227,7 +227,7 @@ def killing(fatal: int) -> Callable[[int], tuple[Tensor, Tensor]]:
 
 def killed_in_writing(runs: Runs, num_points: int, num_times: int) -> Iterator[str | None]:
     """F02: a kill before and after every call that changes the disk, and at random times."""
-    config = settings(num_steps=NUM_STEPS, checkpoint_every=1)
+    config = settings(checkpoint_every=3)
     whole = runs.new()
     began = time.perf_counter()
     tally = runs.folder / "tally"
@@ -266,12 +266,13 @@ def disk_calls(fatal: int | None = None, when: str = "before", tally: Path | Non
                     file.write(".")
             if number == fatal and when == "before":
                 os.kill(os.getpid(), signal.SIGKILL)
-            result = function(*arguments, **named)
-            if number == fatal:
-                if when == "half" and function is write_file:
-                    os.truncate(arguments[1], os.path.getsize(arguments[1]) // 2)  # pyright: ignore
-                os.kill(os.getpid(), signal.SIGKILL)
-            return result
+            try:
+                return function(*arguments, **named)
+            finally:
+                if number == fatal:
+                    if when == "half" and function is write_file:
+                        os.truncate(arguments[1], os.path.getsize(arguments[1]) // 2)  # pyright: ignore
+                    os.kill(os.getpid(), signal.SIGKILL)
 
         return call
 
