@@ -12,6 +12,7 @@ is used when clips are made.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import statistics
 import time
 from collections.abc import Callable
@@ -89,9 +90,10 @@ def measure_clips(poet: VideoPoet, seconds: float | None, repeats: int, seed: in
 
 
 class PeakMemory:
-    """The highest resident memory of this process since it was made, as Linux counts it."""
+    """The highest resident memory of this process since it was made, as Linux with glibc counts it."""
 
     def __init__(self):
+        ctypes.CDLL(None).malloc_trim(0)  # what was freed and is still held would hide what is needed
         Path("/proc/self/clear_refs").write_text("5")  # begins the count anew
         self.before = self._bytes("VmRSS")
 
@@ -167,7 +169,6 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=7)
     given = parser.parse_args()
     poet = VideoPoet.from_pretrained(given.model)
-    # The tokenizer first: what is freed afterwards stays with the process, and would hide what it needs.
     for num_frames in given.frames:
         measure_tokenizer(poet.parts.video_tokenizer, num_frames, given.side, given.seed)
     for seconds in (None, *given.seconds):
