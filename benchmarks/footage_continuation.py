@@ -47,6 +47,12 @@ def held_out(poet: VideoPoet, data: Path, count: int) -> list[Video]:
     return [Video.from_pixels(world.render([scene], audio=False).video[0], settings.frame_rate) for scene in scenes]
 
 
+def shape(poet: VideoPoet) -> tuple[float, ...]:
+    """Size, length and rate of what a model makes."""
+    settings = poet.parts.settings
+    return settings.height, settings.width, settings.num_frames, settings.frame_rate
+
+
 def num_given(poet: VideoPoet) -> int:
     """How many frames of a clip a continuation is given."""
     view = next(view for view in find_task("video_continuation").given if view.modality == "video")
@@ -68,8 +74,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2, help="continuations of each clip")
     given = parser.parse_args()
     models = {"trained": VideoPoet.from_pretrained(given.model), "bundled": VideoPoet.from_pretrained()}
-    shapes = {name: tuple(poet.parts.settings.to_dict().items()) for name, poet in models.items()}
-    if shapes["trained"] != shapes["bundled"]:
+    shapes = [shape(poet) for poet in models.values()]
+    if shapes[0] != shapes[1]:
         raise ConfigError(
             f"'{given.model}' makes other clips than the model that ships; those of one size and length are compared; "
             "train it with --init-from bundled",

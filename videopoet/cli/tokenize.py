@@ -57,8 +57,8 @@ def tokenize(
     )
     tokenizers = parts.video_tokenizer, parts.audio_tokenizer
     with ranks.joined():
-        place = {"rank": ranks.rank(), "num_ranks": ranks.count()}
-        tokens.tokenize(dataset, views, *tokenizers, overwrite=overwrite, progress=True, **place)
+        rank, count = ranks.rank(), ranks.count()
+        tokens.tokenize(dataset, views, *tokenizers, overwrite=overwrite, rank=rank, num_ranks=count, progress=True)
         ranks.wait()
         counts = tokens.finish(dataset, views) if ranks.rank() == 0 else None
     if counts is None:

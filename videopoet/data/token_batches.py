@@ -165,9 +165,10 @@ class CachedBatches(TaskBatches):
         world, resolution = self.shown(number)
         assert isinstance(world, PreparedClips)
         first = number // (1 + len(self.config.sizes)) * num_clips
-        scenes = [self.scene(world, place) for place in range(first, first + num_clips)]
-        told = sorted(((self.text_encoder.encode_caption(scene.caption), scene) for scene in scenes), key=_length)
-        scenes, texts = [scene for _, scene in told], [text for text, _ in told]
+        drawn = [self.scene(world, place) for place in range(first, first + num_clips)]
+        told = sorted(((self.text_encoder.encode_caption(scene.caption), scene) for scene in drawn), key=_length)
+        scenes: list[Any] = [scene for _, scene in told]
+        texts = [text for text, _ in told]
         codes = {view: _OnDisk(self.cache, scenes, view, world, self.device) for view in ("video", "audio")}
         return Pool(scenes, texts, codes, world, resolution)
 
@@ -222,7 +223,9 @@ class Prefetched(Generic[T]):
 
     def __init__(self, batches: Callable[[int], T], stride: int = 1, num_ahead: int = 6, num_workers: int = 2):
         self.batches, self.stride, self.num_ahead = batches, stride, num_ahead
-        self._pool = ThreadPoolExecutor(num_workers, thread_name_prefix="batches")
+        # Each thread has a GPU of its own that plain "cuda" means, and it is the first unless it is told.
+        gpu = torch.cuda.current_device() if torch.cuda.is_available() else None
+        self._pool = ThreadPoolExecutor(num_workers, "batches", _use_gpu, (gpu,))
         self._coming: dict[int, Future[T]] = {}
 
     def __call__(self, index: int) -> T:
@@ -243,6 +246,11 @@ class Prefetched(Generic[T]):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _use_gpu(number: int | None) -> None:
+    if number is not None:
+        torch.cuda.set_device(number)
 
 
 def _length(told: tuple[list[int], Scene]) -> int:

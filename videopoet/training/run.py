@@ -160,7 +160,7 @@ def _train_stages(
     if config.init_from is not None:
         source = poet_folder.load(None if config.init_from == "bundled" else config.init_from, "cpu", torch.float32)
         _check_source(config, source, stages)
-    waiting = [stage for stage in stages if not (output / stage / DONE).exists()]
+    waiting: list[StageName] = [stage for stage in stages if not (output / stage / DONE).exists()]
     if "language_model" in waiting:
         check_tokens(world, config.language_model.mixture, _tokenizers(output, source, waiting))
     for stage in waiting:
