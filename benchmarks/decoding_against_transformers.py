@@ -36,7 +36,6 @@ from videopoet.models.language_model import LanguageModel
 from videopoet.sequence.layout import UNKNOWN, Batch, Row, batch_rows
 from videopoet.sequence.tasks import find_task
 
-TASK = find_task("text_to_video")
 OURS: dict[str, Callable[[], Decoder]] = {
     "autoregressive": Autoregressive,
     "speculative": Speculative,
@@ -178,6 +177,7 @@ def by_us(poet: VideoPoet, rows: Sequence[Row], against: Sequence[Row], decoder:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     add_model(parser)
+    parser.add_argument("--task", choices=("text_to_video", "text_to_image"), default="text_to_video")
     parser.add_argument("--rows", type=int, nargs="+", default=[1, 16], help="clips made together")
     parser.add_argument("--repeats", type=int, default=3, help="how often each, after a first that is compared")
     parser.add_argument("--ours", choices=list(OURS), nargs="+", default=list(OURS), help="our decoders")
@@ -186,11 +186,12 @@ def main() -> None:
     world, poet = toy_box("test"), VideoPoet.from_pretrained(given.model, device="cpu")
     parts, model = poet.parts, poet.parts.language_model
     window, passes, pad = Window(parts), CountedPasses(), parts.vocabulary.special("<pad>")
+    task = find_task(given.task)
     for num_rows in given.rows:
         captions = [world.scene(number).caption for number in range(num_rows)]
-        rows = [window.plan(TASK, {"text_in": torch.tensor(parts.text_encoder.encode(text))}) for text in captions]
-        against = [window.plan(TASK, {}) for _ in rows]
-        sampling = Request(task=TASK.name, prompt=captions[0]).completed(parts.settings).sampling
+        rows = [window.plan(task, {"text_in": torch.tensor(parts.text_encoder.encode(text))}) for text in captions]
+        against = [window.plan(task, {}) for _ in rows]
+        sampling = Request(task=task.name, prompt=captions[0]).completed(parts.settings).sampling
         everyone = {name: by_us(poet, rows, against, OURS[name]()) for name in given.ours}
         for name in given.theirs:
             peer = by_transformers(model, rows, against, pad, *THEIRS[name], passes)

@@ -14,9 +14,9 @@ from videopoet.generation.sampling import Sampling, gumbel_noises, sample
 from videopoet.models.cached_pass import cached_pass
 from videopoet.models.language_model import LanguageModel
 from videopoet.sequence.layout import UNKNOWN, Row, batch_rows
-from videopoet.sequence.vocabulary import Vocabulary
+from videopoet.sequence.vocabulary import MODALITIES, Vocabulary
 
-VIDEO = 2
+VIDEO = MODALITIES.index("video")
 
 
 class RowParallel(Decoder):
