@@ -108,7 +108,7 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path):
     assert all(torch.equal(killed[name], whole[name]) for name in whole)
 
 
-def test_a_broken_newest_checkpoint_is_passed_over(tmp_path):
+def test_a_broken_newest_checkpoint_is_passed_over(tmp_path, caplog):
     loop.train(Regression(), batches, config(), tmp_path)
     weights = tmp_path / "checkpoint-0000012" / "model.safetensors"
     data = bytearray(weights.read_bytes())
@@ -116,6 +116,7 @@ def test_a_broken_newest_checkpoint_is_passed_over(tmp_path):
     weights.write_bytes(data)
     resumed, whole = Regression(), Regression()
     loop.train(resumed, batches, config(), tmp_path, resume=True)
+    assert "checkpoint-0000012: model.safetensors has changed since it was written" in caplog.text
     loop.train(whole, batches, config(), tmp_path / "whole")
     assert torch.equal(resumed.model[0].weight, whole.model[0].weight)
 

@@ -16,12 +16,12 @@ T = TypeVar("T")
 
 @contextlib.contextmanager
 def joined() -> Iterator[None]:
-    """Join the other processes that `torchrun` started; started any other way, a process stays alone."""
-    if "TORCHELASTIC_RUN_ID" not in os.environ or _several():
+    """Join the other processes that `torchrun` started, or what sets its variables; else a process stays alone."""
+    if not {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys() or _several():
         yield
         return
     if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     try:
         yield

@@ -8,6 +8,7 @@ divided or not. Nothing is a pickle.
 from __future__ import annotations
 
 import contextlib
+import logging
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -66,6 +67,8 @@ def save(folder: Path, step: int, parts: dict[str, dict[str, Tensor]], state: di
 def newest(folder: Path) -> Path | None:
     """The newest intact checkpoint, the same on every process; None when the folder holds none at all.
 
+    What was passed over, and why, is logged.
+
     Raises:
         CheckpointError: There are some, and every one is broken.
     """
@@ -75,6 +78,8 @@ def newest(folder: Path) -> Path | None:
             f"no intact checkpoint in '{folder}' ({'; '.join(skipped)}); none can be resumed; start again elsewhere",
             code="checkpoint_corrupt",
         )
+    if skipped and ranks.rank() == 0:
+        logging.getLogger(__name__).warning("passed over in '%s': %s", folder, "; ".join(skipped))
     return None if found is None else Path(found)
 
 
