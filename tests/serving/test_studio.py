@@ -79,17 +79,17 @@ def test_an_error_is_a_sentence(page):
 
 
 def test_what_a_prompt_says_is_never_run(page, running):
-    for prompt, status in (
-        ('a ball "><img src=x onerror=window.hit=1>', "completed"),
-        ("a ball <script>window.hit=1</script>", "failed"),  # like a special token, which the error repeats
-    ):
-        running.ended(running.post(prompt=prompt, seed=1).json()["id"], status)
+    running.ended(running.post(prompt='a ball "><img src=x onerror=window.hit=1>', seed=1).json()["id"])
     page.call("Page.reload")
-    page.wait("document.querySelectorAll('.card').length >= 6")
+    page.wait("document.querySelectorAll('.card').length >= 5 && document.querySelector('#form textarea')")
     page.run("document.querySelector('.card .caption').click()")
-    page.wait("document.querySelector('#detail').open")
+    page.wait("document.querySelector('#detail').open && document.querySelector('#detail h2')")
+    assert "<img src=x" in page.run("document.querySelector('#detail').innerText")
+    page.run("document.querySelector('#detail').close()")
+    page.write("a ball <script>window.hit=1</script>")  # like a special token, which the error repeats
+    page.press("Make it")
+    page.wait("document.querySelector('.note')?.innerText.includes('<script>')")
     assert not page.run("window.hit")
-    assert "<script>" in page.run("document.querySelector('#detail').innerText")
 
 
 def test_nothing_is_asked_of_another_host(page, running):

@@ -6,7 +6,7 @@ import { button, element, note } from "./elements.js";
 const KEPT = "videopoet-storyboard";
 const JOINS = { fade: "cross-fade", cut: "cut", continue: "go on" };
 const SHAPES = { portrait: "portrait, 9:16", square: "square", landscape: "landscape, 16:9" };
-const FITS = { pad: "whole, on a blurred ground", crop: "cut to the shape" };
+const FITS = { pad: "shown whole", crop: "cut to the shape" };
 const COUNTS = [1, 2, 3, 4, 5, 6, 8, 10, 12];
 
 /** What is being edited: an idea, the storyboard, and the movie whose scenes need not be made again. */
