@@ -92,7 +92,7 @@ class VideoTokenizer(Tokenizer, ABC):
             MediaError: The size is not that of the pieces before.
         """
 
-    def grid(self, num_frames: int, height: int, width: int, goes_on: bool = False) -> tuple[int, int, int]:
+    def grid(self, num_frames: int, height: int, width: int, *, goes_on: bool = False) -> tuple[int, int, int]:
         """The shape (t, h, w) of the codes of a clip, or of a piece that goes on from one before.
 
         Raises:
