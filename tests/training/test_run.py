@@ -26,6 +26,16 @@ def test_a_run_of_an_older_version_resumes_with_defaults_for_what_its_config_lac
     assert checkpoint.read_json(tmp_path / "config.json") == config.to_dict()
 
 
+def test_a_run_may_go_on_divided_among_other_processes(tmp_path):
+    config = presets.preset("tiny")
+    checkpoint.write_json(tmp_path / "config.json", config.to_dict())
+    divided = override(config, ["language_model.training.accumulation=4", "super_resolution.training.sharding=full"])
+    run._keep_config(tmp_path, divided, resume=True)
+    assert checkpoint.read_json(tmp_path / "config.json") == divided.to_dict()
+    with pytest.raises(ConfigError, match="another config"):
+        run._keep_config(tmp_path, override(divided, ["language_model.training.seed=1"]), resume=True)
+
+
 @pytest.mark.parametrize("changed", [{"validation_clips": 3}, {"was_removed": 1}])
 def test_a_run_of_another_config_is_not_resumed(tmp_path, changed):
     config = presets.preset("small")

@@ -471,4 +471,15 @@ def _is_same(values: dict[str, Any], config: RunConfig) -> bool:
         return False
     if held.super_resolution is None:  # a stage more leaves the others as they are
         held = held.model_copy(update={"super_resolution": config.super_resolution})
-    return held == config
+    return _divided_as(config, held) == config
+
+
+def _divided_as(config: RunConfig, held: RunConfig) -> RunConfig:
+    """A config whose steps are divided among processes as those of another: a run may go on with more or fewer."""
+    changes = {}
+    for stage in STAGES:
+        run, asked = getattr(held, stage), getattr(config, stage)
+        if run is not None and asked is not None:
+            division = {name: getattr(asked.training, name) for name in ("accumulation", "sharding")}
+            changes[stage] = run.model_copy(update={"training": run.training.model_copy(update=division)})
+    return held.model_copy(update=changes)
