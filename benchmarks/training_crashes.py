@@ -20,6 +20,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as distributed
@@ -77,8 +78,8 @@ def batches(index: int) -> tuple[Tensor, Tensor]:
     return ids, samples[ids]
 
 
-def settings(**values: object) -> loop.Config:
-    usual = {
+def settings(**values: Any) -> loop.Config:
+    usual: dict[str, Any] = {
         "num_steps": NUM_STEPS,
         "accumulation": 2,
         "optimizer": optimizer.Config(name="muon", learning_rate=1e-2, warmup_steps=2, skip_above=10.0),
