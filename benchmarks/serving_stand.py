@@ -106,6 +106,7 @@ def run_server(folder: str, ceilings: Ceilings, told: Connection) -> None:
         http="h11",
         ws="none",
         server_header=False,
+        timeout_keep_alive=30,
         timeout_graceful_shutdown=3,
     )
     signal.signal(signal.SIGTERM, lambda *_: None)
@@ -266,15 +267,20 @@ def stand(num_workers: int = 1, ceilings: Ceilings | None = None) -> Iterator[St
 
 def together(count: int, call: Callable[[int], Any]) -> list[Any]:
     """What calls with 0, 1, ... return that all begin at once, each in a thread."""
-    barrier, results = threading.Barrier(count), [None] * count
+    barrier, results, errors = threading.Barrier(count), [None] * count, []
 
     def run(number: int) -> None:
         barrier.wait()
-        results[number] = call(number)
+        try:
+            results[number] = call(number)
+        except Exception as error:
+            errors.append(error)
 
     threads = [threading.Thread(target=run, args=(number,)) for number in range(count)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    if errors:
+        raise errors[0]
     return results
