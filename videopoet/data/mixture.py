@@ -43,7 +43,7 @@ class Stage(BaseConfig):
     """A stretch of a video tokenizer's training, on clips of one shape."""
 
     num_batches: int = Field(ge=1)
-    """Batches in this stage; the last stage goes on for as long as the run does."""
+    """Steps in this stage; the last stage goes on for as long as the run does."""
     batch_size: int = Field(ge=1)
     """Windows in a batch."""
     num_frames: int = Field(default=17, ge=1)
@@ -152,7 +152,7 @@ class MixtureConfig(BaseConfig):
 
     shares: tuple[Share, ...]
     early_batches: int = Field(default=0, ge=0)
-    """Batches at the start with the early weights; the paper gives images 90% of the first quarter."""
+    """Steps at the start with the early weights; the paper gives images 90% of the first quarter."""
     text_drop: float = Field(default=0.1, ge=0, le=1)
     """Share of batches whose text is left out, so that guidance has an unconditional model."""
     drawn_masks: float = Field(default=0.5, ge=0, le=1)
