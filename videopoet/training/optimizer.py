@@ -163,7 +163,7 @@ def build(module: nn.Module, config: Config) -> list[torch.optim.Optimizer]:
 
 def _adamw_8bit() -> Any:
     try:
-        import bitsandbytes
+        import bitsandbytes  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise ConfigError(
             "optimizer.name is adamw_8bit, and bitsandbytes, which it needs, is not installed; install "
