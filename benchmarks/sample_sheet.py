@@ -2,7 +2,7 @@
 
     python sample_sheet.py --output ../docs/samples
 
-`prompts.png` has a row of frames a prompt. `tasks.webp` moves: beside what each task is given stands what it makes of
+`prompts.webp` has a row of frames a prompt. `tasks.webp` moves: beside what each task is given stands what it makes of
 it. The task in place i of the table has test prompt i, so that nobody chose; a sound is shown as its waveform.
 """
 
@@ -41,7 +41,7 @@ def main() -> None:
     given.output.mkdir(parents=True, exist_ok=True)
     poet = VideoPoet.from_pretrained(given.model)
     window = Window(poet.parts)
-    prompt_sheet(poet, window, given.count).save(given.output / "prompts.png", optimize=True)
+    prompt_sheet(poet, window, given.count).save(given.output / "prompts.webp", quality=80, method=6)
     frames = task_frames(poet, window)
     frames[0].save(
         given.output / "tasks.webp",
