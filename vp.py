@@ -54,7 +54,8 @@ def main(verb="", *arguments):
     install()
     if verb == "test":
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        return subprocess.call([str(PYTHON), "-m", "pytest", "-n", "2", *arguments], cwd=HOME, env=environment)
+        command = [str(PYTHON), "-m", "pytest", "-n", "2", "--dist", "loadfile", *arguments]
+        return subprocess.call(command, cwd=HOME, env=environment)
     prompt = arguments[0] if arguments else "a red ball bounces on the grass"
     command = [PYTHON.with_name("videopoet"), "generate", "-o", "outputs/demo.mp4", "--", prompt]
     code = subprocess.call([str(part) for part in command], cwd=HOME)
