@@ -98,7 +98,9 @@ def f18_clients_drop(count: int) -> int:
         place.ended(clip)
         follows = place.ask(LONG)
         url = httpx.URL(str(place.client.base_url))
-        before = _sockets(place.server.pid)
+        server = place.server.pid
+        assert server is not None
+        before = _sockets(server)
         requests = (
             "POST /v1/videos HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 999",
             f"GET /v1/videos/{follows}/events HTTP/1.1",
@@ -115,7 +117,7 @@ def f18_clients_drop(count: int) -> int:
                 elif kind:
                     client.recv(100)
             passed += place.client.get(f"/v1/videos/{clip}").status_code == 200
-        place.wait(lambda: _sockets(place.server.pid) <= before)
+        place.wait(lambda: _sockets(server) <= before)
         place.client.delete(f"/v1/videos/{follows}")
     return passed
 

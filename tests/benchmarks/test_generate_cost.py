@@ -1,3 +1,4 @@
+import resource
 import sys
 
 import pytest
@@ -10,7 +11,9 @@ def cost(benchmark):
 
 def test_a_run_knows_its_peak_memory(cost):
     measured = cost.run([sys.executable, "-c", "b'1' * 1_000_000_000"])
-    assert 1_000_000_000 < measured.peak_bytes < 1_200_000_000
+    # Linux counts what the starting process held, too; the benchmark itself holds little.
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    assert 1_000_000_000 < measured.peak_bytes < max(1_200_000_000, 1.1 * own)
     assert measured.seconds > 0
 
 
