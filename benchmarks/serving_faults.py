@@ -33,6 +33,7 @@ from videopoet.media import files, sandbox
 from videopoet.media.types import Image
 from videopoet.serving.intake import Ceilings
 from videopoet.serving.jobs import Jobs, new_id
+from videopoet.serving.storage import QUEUE
 
 LONG = "steps 2000"
 
@@ -91,7 +92,7 @@ def f17_out_of_memory(count: int) -> int:
 
 
 def f18_clients_drop(count: int) -> int:
-    """Clients hang up while they send, listen or download, or read a byte at a time: no connection is kept."""
+    """Clients hang up while they send, listen or download, or read a byte at a time: no descriptor is kept."""
     passed = 0
     with stand() as place:
         clip = place.ask(seed=1)
@@ -100,7 +101,7 @@ def f18_clients_drop(count: int) -> int:
         url = httpx.URL(str(place.client.base_url))
         server = place.server.pid
         assert server is not None
-        before = _sockets(server)
+        before = _held(server)
         requests = (
             "POST /v1/videos HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 999",
             f"GET /v1/videos/{follows}/events HTTP/1.1",
@@ -117,17 +118,17 @@ def f18_clients_drop(count: int) -> int:
                 elif kind:
                     client.recv(100)
             passed += place.client.get(f"/v1/videos/{clip}").status_code == 200
-        place.wait(lambda: _sockets(server) <= before)
+        place.wait(lambda: _held(server) <= before)
         place.client.delete(f"/v1/videos/{follows}")
     return passed
 
 
-def _sockets(process: int) -> int:
-    """Connections that a process holds open; files come and go with its threads' own views of the queue."""
+def _held(process: int) -> int:
+    """Descriptors that a process holds, but for the queue's own: each of its threads opens that when it first asks."""
     held = 0
     for descriptor in Path(f"/proc/{process}/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):
-            held += os.readlink(descriptor).startswith("socket:")
+            held += not Path(os.readlink(descriptor)).name.startswith(QUEUE)
     return held
 
 
