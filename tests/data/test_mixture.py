@@ -138,6 +138,11 @@ def test_pools_take_turns_in_size_and_rows_name_theirs(sized):
         assert named == [[0, 0], [1, 0], [0, 1], [0, 0]][index // 2] or sized(index).task == "text_to_audio"
 
 
+def test_several_pools_of_the_usual_size_can_come_before_each_other_size(sized):
+    config = sized.config.model_copy(update={"usual_pools": 3})
+    assert config.turns == [None, None, None, (48, 16), (16, 48)]
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_every_task_makes_rows_of_every_size(sized, task):
     for number, grid in enumerate([(4, 4), (6, 2), (2, 6)]):

@@ -161,12 +161,19 @@ class MixtureConfig(BaseConfig):
     depth_drop: float = Field(default=0.3, ge=0, le=1)
     """Share of stylization batches whose depth is left out: not every clip comes with it."""
     sizes: tuple[tuple[Annotated[int, Field(ge=16)], Annotated[int, Field(ge=16)]], ...] = ()
-    """Heights and widths in pixels of clips beside the world's own, such as portrait and landscape; pools take turns.
-    A row names its size where it is not the world's."""
+    """Heights and widths in pixels of clips beside the world's own, such as portrait and landscape. A row names its
+    size where it is not the world's."""
+    usual_pools: int = Field(default=1, ge=1)
+    """Pools in the world's own size before each of `sizes` has one, and so on in turn."""
     pool_clips: int = Field(default=256, ge=1)
     """Clips that are rendered and tokenized together, and that batches are then drawn from."""
     pool_batches: int = Field(default=32, ge=1)
     """Batches drawn from one pool before the next takes its place."""
+
+    @property
+    def turns(self) -> list[tuple[int, int] | None]:
+        """The sizes of one round of pools, None for the world's own."""
+        return [*[None] * self.usual_pools, *self.sizes]
 
 
 @dataclass(frozen=True)
@@ -269,7 +276,7 @@ class TaskBatches:
 
     def shown(self, number: int) -> tuple[World, tuple[int, int] | None]:
         """The world in the size of the pool of that number, and its height and width if they are not the usual ones."""
-        resolution = (None, *self.config.sizes)[number % (1 + len(self.config.sizes))]
+        resolution = self.config.turns[number % len(self.config.turns)]
         return self.world if resolution is None else self.world.of_size(*resolution), resolution
 
     @torch.no_grad()

@@ -164,7 +164,8 @@ class CachedBatches(TaskBatches):
         """The clips of the pool of that number; their codes are read when a batch asks for them."""
         world, resolution = self.shown(number)
         assert isinstance(world, PreparedClips)
-        first = number // (1 + len(self.config.sizes)) * num_clips
+        rounds, turn = divmod(number, len(self.config.turns))
+        first = (rounds * self.config.turns.count(resolution) + self.config.turns[:turn].count(resolution)) * num_clips
         drawn = [self.scene(world, place) for place in range(first, first + num_clips)]
         told = sorted(((self.text_encoder.encode_caption(scene.caption), scene) for scene in drawn), key=_length)
         scenes: list[Any] = [scene for _, scene in told]

@@ -142,17 +142,19 @@ def _language_model(
         with rehearsal.without_values():
             adaptation.add_lora(model, run.lora, vocabulary.config.text_size)
     num_samples = round(world.num_frames / world.frame_rate * world.sample_rate)
-    sizes = ((world.height, world.width), *run.mixture.sizes)
+    turns = run.mixture.turns
     costs: dict[tuple, tuple[Cost, int]] = {}  # tasks with rows of one shape cost the same
     batches, pool = [], 0.0
-    for height, width in sizes:  # as often as one another
+    for size in dict.fromkeys(turns):
+        height, width = size or (world.height, world.width)
+        often = turns.count(size) / len(turns)
         shapes = {
             "text": (_mean_text(config, words),),
             "video": video.grid(world.num_frames, height, width),
             "audio": (audio.num_quantizers, audio.num_frames(num_samples)),
         }
         clip = step_costs.encoding_cost(video, audio, (3, world.num_frames, height, width), num_samples)
-        pool += clip.flops / step_costs.CLIPS_AT_ONCE * run.mixture.pool_clips / run.mixture.pool_batches / len(sizes)
+        pool += clip.flops / step_costs.CLIPS_AT_ONCE * run.mixture.pool_clips / run.mixture.pool_batches * often
         for share in run.mixture.shares:
             if not share.weight:
                 continue
@@ -169,7 +171,7 @@ def _language_model(
             # Views that are changed in pixels are tokenized for each batch.
             changed = share.batch_size * sum(view.change is not None for view in (*task.given, *task.predict))
             cost = Cost(whole.flops + changed * clip.flops // step_costs.CLIPS_AT_ONCE, whole.peak_bytes)
-            batches.append(_Batch(share.weight, share.batch_size * len(row.tokens), cost, divided_bytes))
+            batches.append(_Batch(share.weight * often, share.batch_size * len(row.tokens), cost, divided_bytes))
     return _stage("language_model", model, None, run.training, batches, pool, gpus, teraflops, model.layers)
 
 

@@ -347,8 +347,8 @@ def _train_language_model(
     parts = (video_tokenizer, audio_tokenizer, text_encoder, vocabulary)
     known = TaskBatches(validation, run.mixture, *parts, run.training.seed, device)
     pool = known.pool(0, config.validation_clips)
-    for number in range(1 + len(run.mixture.sizes)):  # a clip or row that is too long is found before any training
-        few = known.pool(number, 1 if config.data == "toybox" else config.validation_clips)
+    for size in dict.fromkeys(run.mixture.turns):  # a clip or row that is too long is found before any training
+        few = known.pool(run.mixture.turns.index(size), 1 if config.data == "toybox" else config.validation_clips)
         t, h, w = few.codes["video"].shape[1:]
         model.embedding.check((t, h, w))
         for share in run.mixture.shares:
