@@ -73,18 +73,22 @@ def prepare(
     """
     config, output = config or Config(), Path(output)
     with Listing(footage, captions, allow_outside=allow_outside) as listing:
-        captioner = Captioner.load(config.captioner) if config.captioner else None
         total = len(listing)
         names: list[str] = []
+
+        def named() -> Iterator[Part]:
+            for part in parts(listing, config):
+                names.append(part.name)
+                yield part
+
         workers = workers or runtime.num_processors()
         # Files that are decoded at a time share the processors; more threads than those cost more than they give.
         at_once = min(workers, -(-total // MEAN_PART))
-        threads = max(1, runtime.num_processors() // at_once)
-        done = _prepared(parts(listing, config), config, output / PARTS, captioner, workers, min(MOST_THREADS, threads))
+        threads = min(MOST_THREADS, max(1, runtime.num_processors() // at_once))
+        done = _here(PreparePart(config, output / PARTS, threads), named(), workers)
         with runtime.progress(total, "footage", progress) as advance:
-            for part in done:
-                names.append(part.name)
-                advance(len(part.sources))
+            for num_sources in done:
+                advance(num_sources)
         counts = _combine(output, names, config, total, listing.num_others)
     for folder in (output / PARTS).iterdir():
         if folder.name not in names:
@@ -109,6 +113,29 @@ def parts(sources: Iterable[Source], config: Config) -> Iterator[Part]:
             waiting = []
     if waiting:
         yield _part(waiting, config)
+
+
+class PreparePart:
+    """The stage of preparing: called with a part, it makes that part's folder and returns the number of its sources.
+
+    Args:
+        config: What clips are made.
+        folder: Where the folders of parts are.
+        threads: Of a decoder.
+
+    Raises:
+        ConfigError: The captioner cannot be loaded.
+    """
+
+    def __init__(self, config: Config, folder: Path, threads: int):
+        self.config, self.folder, self.threads = config, folder, threads
+        self.captioner = Captioner.load(config.captioner) if config.captioner else None
+        self.stopped = threading.Event()
+        """Once it is set, work that has begun ends."""
+
+    def __call__(self, part: Part) -> int:
+        prepare_part(part, self.config, self.folder / part.name, self.captioner, self.stopped, self.threads)
+        return len(part.sources)
 
 
 def prepare_part(
@@ -153,35 +180,21 @@ def _part(sources: list[Source], config: Config) -> Part:
     return Part(hashlib.sha256(text.encode()).hexdigest()[:16], tuple(sources))
 
 
-def _prepared(
-    waiting: Iterator[Part],
-    config: Config,
-    folder: Path,
-    captioner: Captioner | None,
-    workers: int,
-    threads: int,
-) -> Iterator[Part]:
-    """Prepare parts, several at a time, and give each, in order, once it is on disk."""
-    stopped = threading.Event()
-    running: deque[tuple[Part, Future[None]]] = deque()
+def _here(stage: PreparePart, waiting: Iterator[Part], workers: int) -> Iterator[int]:
+    """Prepare parts on this machine, several at a time, and give what the stage returns, in order."""
+    running: deque[Future[int]] = deque()
     # Threads: the work is done by the decoders, each a process of its own.
     with ThreadPoolExecutor(workers) as pool:
         try:
             for part in waiting:
-                place = folder / part.name
-                running.append((part, pool.submit(prepare_part, part, config, place, captioner, stopped, threads)))
+                running.append(pool.submit(stage, part))
                 if len(running) > workers:
-                    yield _finished(*running.popleft())
+                    yield running.popleft().result()
             while running:
-                yield _finished(*running.popleft())
+                yield running.popleft().result()
         finally:
-            stopped.set()
+            stage.stopped.set()
             pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _finished(part: Part, future: Future[None]) -> Part:
-    future.result()
-    return part
 
 
 def _said(source: Source, clip: Clip, config: Config, captioner: Captioner | None) -> dict[str, Any]:
