@@ -14,6 +14,7 @@ ROWS = (
     ("config",),
     ("registry",),
     ("checkpoint",),
+    ("pretrained",),
     ("runtime",),
     ("media", "nn"),
     ("tokenizers", "text_encoders", "sequence", "models"),

@@ -190,30 +190,6 @@ def load_weights(module: torch.nn.Module, tensors: dict[str, Tensor], source: st
     module.load_state_dict(tensors)
 
 
-def from_hub(name: str, files: list[str], but: list[str] | None = None) -> Path:
-    """The folder that holds a hub repository's files, fetched where they are not there yet.
-
-    Args:
-        name: Such as `owner/name`.
-        files: Patterns of the files that are wanted.
-        but: Patterns of those among them that are not.
-
-    Raises:
-        CheckpointError: It cannot be had.
-    """
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=files, ignore_patterns=but))
-    except (HfHubHTTPError, OSError, ValueError) as error:
-        raise CheckpointError(
-            f"no folder '{name}', and it cannot be had from the Hugging Face hub ({str(error).splitlines()[0]}); "
-            "check the name and the network",
-            code="checkpoint_missing",
-        ) from None
-
-
 def sha256(path: Path) -> str:
     """The hash of a file's content, in hexadecimal."""
     with path.open("rb") as file:

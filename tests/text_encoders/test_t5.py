@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from videopoet import checkpoint
+from videopoet import pretrained
 from videopoet.errors import CheckpointError, TaskError
 from videopoet.text_encoders.own_tokens import LONGEST_PROMPT, OwnTokens
 from videopoet.text_encoders.t5 import FAMILIES, T5
@@ -95,11 +95,11 @@ def test_prompts_are_refused_as_everywhere(encoder):
 def hub(folder, monkeypatch):
     """A hub with one repository, in that folder."""
 
-    def fetch(name, files, but=None):
+    def fetch(name):
         assert name == "owner/t5"
         return folder
 
-    monkeypatch.setattr(checkpoint, "from_hub", fetch)
+    monkeypatch.setattr(pretrained, "from_hub", fetch)
     return folder
 
 

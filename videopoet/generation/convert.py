@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from videopoet import checkpoint, registry
+from videopoet import checkpoint, pretrained, registry
 from videopoet.errors import CheckpointError, ConfigError
 from videopoet.generation import poet_folder
 from videopoet.generation.poet_folder import CONTENTS, Parts
@@ -25,8 +25,8 @@ from videopoet.text_encoders.own_tokens import OwnTokens
 from videopoet.text_encoders.t5 import T5
 from videopoet.tokenizers.base import AudioTokenizer, Published, PublishedAudioTokenizer, Tokenizer, VideoTokenizer
 
-_FILES = ["*.json", "*.safetensors", "*.model", "*.txt"]
-_OTHER_FORMATS = ["original/*", "consolidated*", "onnx/*"]
+_FILES = (*pretrained.FILES, "*.model", "*.txt")
+_OTHER_FORMATS = ("original/*", "consolidated*", "onnx/*")
 
 
 @dataclass(frozen=True)
@@ -135,73 +135,39 @@ def convert(
 def _folder(source: str | Path) -> Path:
     folder = Path(source)
     if not folder.is_dir():
-        folder = checkpoint.from_hub(str(source), _FILES, _OTHER_FORMATS)
+        folder = pretrained.from_hub(str(source), _FILES, _OTHER_FORMATS)
     if (folder / CONTENTS).exists():
         raise ConfigError(
             f"'{source}' is a poet already; a text model is converted; train it with `videopoet train --init-from`",
             code="already_converted",
         )
-    if "auto_map" in checkpoint.read_json(folder / "config.json"):
-        raise CheckpointError(
-            f"the language model in '{source}' asks to run code of its own (auto_map in config.json); only models that "
-            "transformers knows are loaded; use one of these",
-            code="checkpoint_mismatch",
-        )
-    if not any(folder.glob("*.safetensors")):
-        raise CheckpointError(
-            f"'{source}' holds no safetensors; weights in other formats can run code and are not read; save the model "
-            "again with transformers, which writes safetensors",
-            code="checkpoint_missing",
-        )
+    pretrained.check_no_code(folder, source)
+    pretrained.check_safetensors(folder, source)
     return folder
 
 
 def _backbone(folder: Path) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
-    from transformers.utils import logging
 
-    logging.disable_progress_bar()
-    try:
+    what, remedy = "the language model", "choose a model that AutoModelForCausalLM loads"
+    broken = f"the folder is broken or not a causal LM; {remedy}"
+    with pretrained.loading(what, folder, broken):
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
         without_dropout(config)
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder,
-            config=config,
-            dtype="auto",
-            local_files_only=True,
-            use_safetensors=True,
-            output_loading_info=True,
-        )
-    except Exception as error:  # transformers has no error of its own for a broken folder
-        raise CheckpointError(
-            f"the language model in '{folder}' cannot be loaded ({str(error).splitlines()[0]}); the folder is broken "
-            "or not a causal LM; choose a model that AutoModelForCausalLM loads",
-            code="checkpoint_corrupt",
-        ) from None
-    backbone, report = loaded
-    if missing := sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]])):
-        raise CheckpointError(
-            f"weights in '{folder}' do not fit its config: {missing[0]} ({len(missing)} in all); it is no causal LM or "
-            "not whole; choose a model that AutoModelForCausalLM loads",
-            code="checkpoint_mismatch",
-        )
+    unfit = f"it is no causal LM or not whole; {remedy}"
+    backbone = pretrained.load_network(AutoModelForCausalLM, folder, what, broken, unfit, config=config, dtype="auto")
     return backbone.eval()
 
 
 def _text_encoder(folder: Path) -> OwnTokens:
     from transformers import AutoTokenizer
 
-    try:
+    remedy = "a fast one is needed; save the model again together with its tokenizer"
+    with pretrained.loading("the text tokenizer", folder, remedy):
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         if not tokenizer.is_fast:
             raise ValueError("it has no tokenizer.json, and none can be made of what is there")
         return OwnTokens(tokenizer)
-    except Exception as error:  # transformers has no error of its own for a broken folder
-        raise CheckpointError(
-            f"the text tokenizer in '{folder}' cannot be loaded ({str(error).splitlines()[0]}); a fast one is needed; "
-            "save the model again together with its tokenizer",
-            code="checkpoint_corrupt",
-        ) from None
 
 
 def _tokenizer(path: str | Path | None, part: str, kind: type[Tokenizer]) -> tuple[Settings, Any]:
@@ -215,7 +181,7 @@ def _tokenizer(path: str | Path | None, part: str, kind: type[Tokenizer]) -> tup
         )
     folder = poet_folder.BUNDLED if path is None else Path(path)
     if path is not None and not folder.is_dir():
-        folder = checkpoint.from_hub(str(path), ["*.json", "*.safetensors"])
+        folder = pretrained.from_hub(str(path))
     if (folder / CONTENTS).exists():
         contents = poet_folder.read_contents(folder)
         return contents.settings, registry.component("tokenizers", getattr(contents, part)).load(folder / part)

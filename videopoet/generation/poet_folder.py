@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from videopoet import checkpoint, runtime
+from videopoet import checkpoint, pretrained, runtime
 from videopoet.config import BaseConfig
 from videopoet.errors import CheckpointError, ConfigError
 from videopoet.generation.request import Settings
@@ -211,7 +211,7 @@ def find(path: str | Path | None) -> Path:
     if Path(path).is_dir():
         return Path(path)
     if isinstance(path, str) and _HUB_ID.fullmatch(path) and not Path(path).parent.is_dir():
-        return checkpoint.from_hub(path, ["*.json", "*.safetensors"])
+        return pretrained.from_hub(path)
     raise CheckpointError(
         f"no model folder '{path}'; it must hold {CONTENTS}; check the path or leave it out for the model that ships",
         code="checkpoint_missing",

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint as recompute
 
+from videopoet import pretrained
 from videopoet.checkpoint import load_component, load_weights, read_json, save_component
 from videopoet.config import BaseConfig
-from videopoet.errors import CheckpointError, ConfigError
+from videopoet.errors import ConfigError
 from videopoet.models import growth, masks, token_embedding
 from videopoet.models.token_embedding import TokenEmbedding
 
@@ -162,13 +163,8 @@ class LanguageModel(nn.Module):
 
     def save(self, folder: str | Path) -> None:
         """Write the Hugging Face folder with `token_embedding/` in it."""
-        from transformers.utils import logging
-
         folder = Path(folder)
-        logging.disable_progress_bar()
-        self.backbone.save_pretrained(folder)
-        for file in folder.glob("*.safetensors"):
-            file.chmod((folder / "config.json").stat().st_mode)  # transformers lets only the owner read them
+        pretrained.save_network(self.backbone, folder)
         save_component(folder / "token_embedding", self.embedding.config, self.embedding.state_dict())
 
     @classmethod
@@ -179,42 +175,20 @@ class LanguageModel(nn.Module):
             CheckpointError: A file is missing, broken or does not fit.
         """
         from transformers import AutoModelForCausalLM
-        from transformers.utils import logging
 
         folder = Path(folder)
-        if "auto_map" in read_json(folder / "config.json"):
-            raise CheckpointError(
-                f"the language model in '{folder}' asks to run code of its own (auto_map in config.json); only models "
-                "that transformers knows are loaded; use one of these",
-                code="checkpoint_mismatch",
-            )
+        pretrained.check_no_code(folder)
         config, tensors = load_component(folder / "token_embedding", token_embedding.Config)
         embedding = TokenEmbedding(config)
         load_weights(embedding, tensors, folder / "token_embedding")
-        logging.disable_progress_bar()
-        try:
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
-                folder,
-                dtype=dtype,
-                local_files_only=True,
-                use_safetensors=True,
-                ignore_mismatched_sizes=True,  # they are reported, and refused below
-                output_loading_info=True,
-            )
-        except Exception as error:  # transformers has no error of its own for a broken folder
-            raise CheckpointError(
-                f"the language model in '{folder}' cannot be loaded ({str(error).splitlines()[0]}); the folder is "
-                "broken or not a causal LM; restore it or save the model again",
-                code="checkpoint_corrupt",
-            ) from None
-        backbone, report = loaded
-        wrong = sorted(map(str, [*report["missing_keys"], *report["unexpected_keys"], *report["mismatched_keys"]]))
-        if wrong:  # transformers would go on with fresh weights
-            raise CheckpointError(
-                f"weights in '{folder}' do not fit its config: {wrong[0]} ({len(wrong)} in all); use the config they "
-                "were saved with",
-                code="checkpoint_mismatch",
-            )
+        backbone = pretrained.load_network(
+            AutoModelForCausalLM,
+            folder,
+            "the language model",
+            "the folder is broken or not a causal LM; restore it or save the model again",
+            exactly=True,
+            dtype=dtype,
+        )
         return cls(backbone, embedding.to(dtype)).eval()
 
     @classmethod

@@ -7,7 +7,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Self
 
-from videopoet.errors import CheckpointError, TaskError
+from videopoet import pretrained
+from videopoet.errors import TaskError
 from videopoet.text_encoders.base import TextEncoder
 
 LONGEST_PROMPT = 64
@@ -103,11 +104,6 @@ class OwnTokens(TextEncoder):
         """
         from transformers import PreTrainedTokenizerFast
 
-        try:
+        remedy = "the folder is broken; restore it or save the model again"
+        with pretrained.loading("the text tokenizer", folder, remedy):
             return cls(PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True))
-        except Exception as error:  # transformers has no error of its own for a broken folder
-            raise CheckpointError(
-                f"the text tokenizer in '{folder}' cannot be loaded ({str(error).splitlines()[0]}); the folder is "
-                "broken; restore it or save the model again",
-                code="checkpoint_corrupt",
-            ) from None

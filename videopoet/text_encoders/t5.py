@@ -11,7 +11,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from videopoet import checkpoint
+from videopoet import checkpoint, pretrained
 from videopoet.errors import CheckpointError, TaskError
 from videopoet.text_encoders.base import TextEncoder
 from videopoet.text_encoders.own_tokens import LONGEST_PROMPT, OwnTokens, check_words
@@ -19,7 +19,6 @@ from videopoet.text_encoders.own_tokens import LONGEST_PROMPT, OwnTokens, check_
 FAMILIES = ("t5", "mt5", "umt5")
 """Model types of `transformers` that have a T5 encoder."""
 _FOLDER, _REFERENCE = "text_encoder", "reference.json"
-_FILES = ["*.json", "*.safetensors"]
 
 
 class T5(TextEncoder):
@@ -52,7 +51,7 @@ class T5(TextEncoder):
         """
         if Path(source).is_dir():
             return cls._read(Path(source), Path(source), own, None)
-        folder = checkpoint.from_hub(str(source), _FILES)
+        folder = pretrained.from_hub(str(source))
         encoder = cls._read(folder, folder, own, None)
         encoder.reference = {"hub": str(source), "sha256": _hashes(folder)}
         return encoder
@@ -92,8 +91,6 @@ class T5(TextEncoder):
     def save(self, folder: str | Path) -> None:
         """Write the own tokenizer into `folder`, and T5 into `text_encoder/` there: its tokenizer, and its weights or
         where they can be had."""
-        from transformers.utils import logging
-
         self.own.save(folder)
         place = Path(folder) / _FOLDER
         place.mkdir(parents=True, exist_ok=True)
@@ -101,10 +98,7 @@ class T5(TextEncoder):
         if self.reference is not None:
             checkpoint.write_json(place / _REFERENCE, self.reference)
             return
-        logging.disable_progress_bar()
-        self.network.save_pretrained(place)
-        for file in place.glob("*.safetensors"):
-            file.chmod((place / "config.json").stat().st_mode)  # transformers lets only the owner read them
+        pretrained.save_network(self.network, place)
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
@@ -123,7 +117,7 @@ class T5(TextEncoder):
         if not (place / _REFERENCE).exists():
             return cls._read(place, place, own, None)
         reference = checkpoint.read_json(place / _REFERENCE)
-        source = checkpoint.from_hub(reference["hub"], _FILES)
+        source = pretrained.from_hub(reference["hub"])
         found = _hashes(source)
         if changed := sorted(name for name, digest in reference["sha256"].items() if found.get(name) != digest):
             raise CheckpointError(
@@ -151,7 +145,6 @@ class T5(TextEncoder):
 
 def _network(folder: Path) -> Any:
     from transformers import AutoModelForTextEncoding
-    from transformers.utils import logging
 
     values = checkpoint.read_json(folder / "config.json")
     family = values.get("model_type") if isinstance(values, dict) else None
@@ -161,45 +154,18 @@ def _network(folder: Path) -> Any:
             "google/flan-t5-xl",
             code="checkpoint_mismatch",
         )
-    if not any(folder.glob("*.safetensors")):
-        raise CheckpointError(
-            f"'{folder}' holds no safetensors; weights in other formats can run code and are not read; save the model "
-            "again with transformers, or choose one that has them, such as google/flan-t5-xl",
-            code="checkpoint_missing",
-        )
-    logging.disable_progress_bar()
-    try:
-        loaded: Any = AutoModelForTextEncoding.from_pretrained(
-            folder, dtype="auto", local_files_only=True, use_safetensors=True, output_loading_info=True
-        )
-    except Exception as error:  # transformers has no error of its own for a broken folder
-        raise CheckpointError(
-            f"the T5 in '{folder}' cannot be loaded ({str(error).splitlines()[0]}); the folder is broken; fetch or "
-            "save it again",
-            code="checkpoint_corrupt",
-        ) from None
-    network, report = loaded
-    if wrong := sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]])):
-        raise CheckpointError(
-            f"weights in '{folder}' do not fit its config: {wrong[0]} ({len(wrong)} in all); use the config they were "
-            "saved with",
-            code="checkpoint_mismatch",
-        )
+    pretrained.check_safetensors(folder)
+    network = pretrained.load_network(AutoModelForTextEncoding, folder, "the T5", dtype="auto")
     return network.float() if network.dtype == torch.float16 else network  # T5's values reach beyond half precision
 
 
 def _tokenizer(folder: Path) -> Any:
     from transformers import PreTrainedTokenizerFast
 
-    try:
+    remedy = "a fast one is needed, with a tokenizer.json; save it again with transformers"
+    with pretrained.loading("the tokenizer of the T5", folder, remedy):
         # The class that its config names may build a tokenizer anew, without what tokenizer.json says.
         return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # transformers has no error of its own for a broken folder
-        raise CheckpointError(
-            f"the tokenizer of the T5 in '{folder}' cannot be loaded ({str(error).splitlines()[0]}); a fast one is "
-            "needed, with a tokenizer.json; save it again with transformers",
-            code="checkpoint_corrupt",
-        ) from None
 
 
 def _hashes(folder: Path) -> dict[str, str]:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from videopoet import pretrained
 from videopoet.checkpoint import load_component, load_weights, read_json, save_component
 from videopoet.config import BaseConfig
 from videopoet.errors import CheckpointError, ConfigError, MediaError
@@ -180,13 +181,7 @@ class Published(Tokenizer):
 
     def save(self, folder: str | Path, dtype: torch.dtype | None = None) -> None:
         """Write the Hugging Face folder; published weights stay as they are, whatever `dtype` says."""
-        from transformers.utils import logging
-
-        folder = Path(folder)
-        logging.disable_progress_bar()
-        self.network.save_pretrained(folder)
-        for file in folder.glob("*.safetensors"):
-            file.chmod((folder / "config.json").stat().st_mode)  # transformers lets only the owner read them
+        pretrained.save_network(self.network, Path(folder))
 
     @classmethod
     def is_described_by(cls, values: Any) -> bool:
@@ -207,12 +202,7 @@ class Published(Tokenizer):
                 "the path",
                 code="checkpoint_mismatch",
             )
-        if not any(folder.glob("*.safetensors")):
-            raise CheckpointError(
-                f"'{folder}' holds no safetensors; weights in other formats can run code and are not read; save the "
-                "tokenizer again with transformers, which writes safetensors",
-                code="checkpoint_missing",
-            )
+        pretrained.check_safetensors(folder)
         return cls(cls.read(folder)).eval().requires_grad_(False)
 
     @classmethod
@@ -222,31 +212,7 @@ class Published(Tokenizer):
         Raises:
             CheckpointError: Its weights are broken, or do not fit its config.
         """
-        from transformers.utils import logging
-
-        logging.disable_progress_bar()
-        try:
-            network, report = cls.network_class().from_pretrained(
-                folder,
-                dtype=torch.float32,
-                local_files_only=True,
-                use_safetensors=True,
-                ignore_mismatched_sizes=True,  # they are reported, and refused below
-                output_loading_info=True,
-            )
-        except Exception as error:  # transformers has no error of its own for a broken folder
-            raise CheckpointError(
-                f"the tokenizer in '{folder}' cannot be loaded ({str(error).splitlines()[0]}); the folder is broken; "
-                "fetch or save it again",
-                code="checkpoint_corrupt",
-            ) from None
-        if wrong := sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]])):
-            raise CheckpointError(
-                f"weights in '{folder}' do not fit its config: {wrong[0]} ({len(wrong)} in all); use the config they "
-                "were saved with",
-                code="checkpoint_mismatch",
-            )
-        return network
+        return pretrained.load_network(cls.network_class(), folder, "the tokenizer", dtype=torch.float32)
 
     @staticmethod
     def own_precision(input: Tensor) -> torch.autocast:

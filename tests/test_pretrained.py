@@ -1,0 +1,60 @@
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
+
+from videopoet import pretrained
+from videopoet.errors import CheckpointError
+
+
+@pytest.fixture
+def folder(tmp_path):
+    network = GPT2LMHeadModel(GPT2Config(vocab_size=7, n_positions=8, n_embd=4, n_layer=1, n_head=1))
+    pretrained.save_network(network, tmp_path)
+    return tmp_path
+
+
+def change(folder, edit):
+    tensors = load_file(folder / "model.safetensors")
+    edit(tensors)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def load(folder, **how):
+    return pretrained.load_network(AutoModelForCausalLM, folder, "the model", **how)
+
+
+def test_what_is_saved_is_loaded_with_one_mode_for_every_file(folder):
+    expected = load_file(folder / "model.safetensors")
+    found = load(folder).state_dict()
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+    assert len({file.stat().st_mode for file in folder.iterdir()}) == 1
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda tensors: tensors.pop("transformer.ln_f.weight"),
+        lambda tensors: tensors.update({"transformer.ln_f.weight": torch.ones(5)}),
+    ],
+    ids=["missing", "of another shape"],
+)
+def test_weights_that_would_be_drawn_afresh_are_refused(folder, edit):
+    change(folder, edit)
+    with pytest.raises(CheckpointError, match=r"do not fit its config: .*ln_f\.weight.*; get others") as caught:
+        load(folder, unfit="get others")
+    assert caught.value.code == "checkpoint_mismatch"
+
+
+def test_weights_that_nothing_takes_are_refused_where_all_must_fit(folder):
+    change(folder, lambda tensors: tensors.update({"transformer.extra": torch.ones(1)}))
+    load(folder)
+    with pytest.raises(CheckpointError, match="extra"):
+        load(folder, exactly=True)
+
+
+def test_a_failure_without_words_is_named(tmp_path):
+    with pytest.raises(CheckpointError, match=r"the part in '.*' cannot be loaded \(KeyError\); mend it") as caught:
+        with pretrained.loading("the part", tmp_path, "mend it"):
+            raise KeyError
+    assert caught.value.code == "checkpoint_corrupt"
