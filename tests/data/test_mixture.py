@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from videopoet.data.mixture import AudioBatches, MixtureConfig, Share, Sounds, Stage, TaskBatches, VideoBatches
+from videopoet.data.mixture import AudioBatches, Mixed, MixtureConfig, Share, Sounds, Stage, TaskBatches, VideoBatches
 from videopoet.data.toybox import Config, ToyBox, words
 from videopoet.sequence import layout, vocabulary
 from videopoet.sequence.tasks import TASKS, find_task
@@ -41,6 +41,14 @@ def test_a_batch_depends_on_its_number_alone(batches):
     backwards = [batches(index) for index in (9, 5, 0)][::-1]
     for one, other in zip(forwards, backwards, strict=True):
         assert one.task == other.task and torch.equal(one.rows.tokens, other.rows.tokens)
+
+
+def test_batches_of_two_sources_come_by_lot_in_the_share_that_is_asked_for():
+    mixed = Mixed(lambda index: ("own", index), lambda index: ("other", index), share=0.3, seed=0)
+    drawn = [mixed(index) for index in range(1000)]
+    assert [index for _, index in drawn] == list(range(1000))
+    assert 250 < sum(name == "other" for name, _ in drawn) < 350
+    assert mixed(7) == drawn[7]
 
 
 @pytest.mark.parametrize("task", TASKS)

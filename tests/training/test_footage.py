@@ -52,6 +52,21 @@ def test_one_command_makes_a_model_of_raw_footage(footage, tmp_path, capsys):
     )
 
 
+def test_tokenizers_see_footage_beside_the_toy_box(dataset, tmp_path):
+    config = override(presets.tiny(), [*SHORT, f"footage={dataset}", "footage_share=0.5"])
+    run.train(config, tmp_path, stages=run.stage_names("video_tokenizer,audio_tokenizer"))
+    figures = run.last_figures(tmp_path)["video_tokenizer"]["validation"]
+    assert {"psnr", "psnr_footage"} <= set(figures) and figures["psnr"] != figures["psnr_footage"]
+    assert list(tmp_path.glob("video_tokenizer/**/footage.png"))
+
+
+def test_footage_beside_the_toy_box_has_to_have_its_size(dataset, tmp_path):
+    config = override(presets.tiny(), [*SHORT, f"footage={dataset}", "world.height=512", "world.width=512"])
+    with pytest.raises(DataError, match="512"):
+        run.train(config, tmp_path, stages=run.stage_names("video_tokenizer"))
+    assert not (tmp_path / "video_tokenizer").exists()
+
+
 class Stopped(Exception):
     """A run that ends in the middle."""
 

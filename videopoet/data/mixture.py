@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 
 import torch
 from pydantic import Field
@@ -23,6 +23,8 @@ from videopoet.sequence.tasks import Task, find_task
 from videopoet.sequence.vocabulary import Vocabulary
 from videopoet.text_encoders.base import TextEncoder
 from videopoet.tokenizers.base import AudioTokenizer, VideoTokenizer
+
+T = TypeVar("T")
 
 FRAMES_PER_CLIP = 4
 """Of a clip that is rendered to train on single frames."""
@@ -101,6 +103,17 @@ class VideoBatches:
                 return stage
             index -= stage.num_batches
         return self.stages[-1]
+
+
+class Mixed(Generic[T]):
+    """The batches of one source and, in a share of them by lot, those of another."""
+
+    def __init__(self, own: Callable[[int], T], other: Callable[[int], T], share: float, seed: int | str):
+        self.own, self.other, self.share, self.seed = own, other, share, seed
+
+    def __call__(self, index: int) -> T:
+        takes_other = float(torch.rand((), generator=runtime.generator(self.seed, "source", index))) < self.share
+        return self.other(index) if takes_other else self.own(index)
 
 
 class Sounds(BaseConfig):

@@ -56,10 +56,16 @@ class VideoReconstruction(Objective):
 
     model: MagvitV2
 
-    def __init__(self, tokenizer: MagvitV2, config: VideoConfig, validation: Sequence[Tensor] = ()):
+    def __init__(
+        self,
+        tokenizer: MagvitV2,
+        config: VideoConfig,
+        validation: Sequence[Tensor] = (),
+        footage: Sequence[Tensor] = (),
+    ):
         self.model = tokenizer
         self.config = config
-        self.validation = validation
+        self.validation, self.footage = validation, footage
         if config.adversarial_weight:
             with next(tokenizer.parameters()).device:
                 self.adversary = nn.ModuleDict(
@@ -103,20 +109,29 @@ class VideoReconstruction(Objective):
 
     @torch.no_grad()
     def validate(self, folder: Path) -> dict[str, float]:
-        """PSNR and share of codes in use on validation clips; a sheet of clips above what the codes kept of them."""
+        """PSNR and share of codes in use on validation clips; a sheet of clips above what the codes kept of them.
+
+        Footage that is seen beside them has a PSNR and a sheet of its own.
+        """
+        figures: dict[str, float] = {}
+        if self.validation:
+            figures["psnr"], codes = self._kept(self.validation, folder / "clips.png")
+            figures["code_usage"] = codes.unique().numel() / self.model.num_codes
+        if self.footage:
+            figures["psnr_footage"], _ = self._kept(self.footage, folder / "footage.png")
+        return figures
+
+    def _kept(self, videos: Sequence[Tensor], sheet: Path) -> tuple[float, Tensor]:
         codes, psnrs = [], []
-        for number, video in enumerate(self.validation):
+        for number, video in enumerate(videos):
             with runtime.autocast(video.device):
                 video_codes = self.model.encode(video)
                 seen = self.model.decode(video_codes).float()
             codes.append(video_codes.flatten())
             psnrs.append(psnr(seen, video))
             if number == 0:
-                _write_sheet(torch.stack([video[:8], seen[:8]], dim=1).flatten(0, 1), folder / "clips.png")
-        if not codes:
-            return {}
-        usage = torch.cat(codes).unique().numel() / self.model.num_codes
-        return {"psnr": torch.cat(psnrs).mean().item(), "code_usage": usage}
+                _write_sheet(torch.stack([video[:8], seen[:8]], dim=1).flatten(0, 1), sheet)
+        return torch.cat(psnrs).mean().item(), torch.cat(codes)
 
 
 class AudioConfig(BaseConfig):

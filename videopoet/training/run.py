@@ -7,16 +7,17 @@ finished is read back, so a run that was killed goes on where it was.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, get_args
 
 import torch
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from videopoet import checkpoint, runtime
 from videopoet.config import BaseConfig
 from videopoet.data import toybox
-from videopoet.data.mixture import AudioBatches, MixtureConfig, Sounds, Stage, TaskBatches, VideoBatches
+from videopoet.data.mixture import AudioBatches, Mixed, MixtureConfig, Sounds, Stage, TaskBatches, VideoBatches
 from videopoet.data.token_batches import check_tokens, from_tokens
 from videopoet.data.world import World, open_worlds
 from videopoet.errors import CheckpointError, ConfigError
@@ -46,6 +47,7 @@ StageName = Literal["video_tokenizer", "audio_tokenizer", "language_model", "sup
 STAGES: tuple[StageName, ...] = get_args(StageName)
 DONE = "done.json"
 T = TypeVar("T", bound=Tokenizer)
+B = TypeVar("B")
 
 
 class VideoTokenizerRun(BaseConfig):
@@ -93,6 +95,11 @@ class RunConfig(BaseConfig):
 
     data: str = "toybox"
     """Where clips come from: the toy box, or a folder that `videopoet prepare` wrote. It is shown in `world`'s size."""
+    footage: str | None = None
+    """A folder that `videopoet prepare` wrote, whose clips the tokenizers see beside those of `data`, so that what is
+    real survives them too."""
+    footage_share: float = Field(default=1 / 3, gt=0, lt=1)
+    """Share of the tokenizers' batches that are footage, by lot."""
     init_from: str | None = None
     """A poet whose weights every stage starts from, and whose tokenizers are used where their stage is not run:
     a folder, a hub id, or `bundled` for the one that ships. Its language model is taken as it is, of any architecture,
@@ -155,7 +162,10 @@ def _train_stages(
     ranks.wait()
     runtime.keep_freed_memory()
     world, validation = open_worlds(config.data, config.world)
+    footage = None if config.footage is None else open_worlds(config.footage, config.world)
     _check_sizes(config, world, stages)
+    if footage is not None and "video_tokenizer" in stages:
+        _check_sizes(config, footage[0], ("video_tokenizer",))
     source = None
     if config.init_from is not None:
         source = poet_folder.load(None if config.init_from == "bundled" else config.init_from, "cpu", torch.float32)
@@ -165,9 +175,9 @@ def _train_stages(
         check_tokens(world, config.language_model.mixture, _tokenizers(output, source, waiting))
     for stage in waiting:
         if stage == "video_tokenizer":
-            _train_video_tokenizer(config, output, world, validation, resume, device, source)
+            _train_video_tokenizer(config, output, world, validation, footage, resume, device, source)
         elif stage == "audio_tokenizer":
-            _train_audio_tokenizer(config, output, world, validation, resume, device, source)
+            _train_audio_tokenizer(config, output, world, validation, footage, resume, device, source)
         elif stage == "super_resolution":
             run = config.super_resolution
             assert run is not None
@@ -244,6 +254,7 @@ def _train_video_tokenizer(
     output: Path,
     world: World,
     validation: World,
+    footage: tuple[World, World] | None,
     resume: bool,
     device: torch.device,
     source: Parts | None,
@@ -253,11 +264,18 @@ def _train_video_tokenizer(
     tokenizer = MagvitV2(run.model).to(device)
     if source is not None:
         checkpoint.load_weights(tokenizer, source.video_tokenizer.state_dict(), str(config.init_from))
-    clips = validation.render([validation.scene(seed) for seed in range(config.validation_clips)], device, audio=False)
-    objective = reconstruction.VideoReconstruction(tokenizer, run.objective, clips.video.split(8))
-    batches = Streams(
-        lambda seed: VideoBatches(world, run.stages, seed, device), run.training.seed, run.training.accumulation
-    )
+    worlds, held_out = _beside(world, validation, footage)
+    clips = [
+        shown.render([shown.scene(seed) for seed in range(config.validation_clips)], device, audio=False).video.split(8)
+        for shown in held_out
+    ]
+    objective = reconstruction.VideoReconstruction(tokenizer, run.objective, *clips)
+
+    def batches_of(shown: World, seed: int | str) -> VideoBatches:
+        return VideoBatches(shown, run.stages, seed, device)
+
+    sources = _sources(batches_of, worlds, config.footage_share)
+    batches = Streams(sources, run.training.seed, run.training.accumulation)
     loop.train(
         objective, batches, run.training, output / "video_tokenizer", resume=resume, description="video tokenizer"
     )
@@ -270,6 +288,7 @@ def _train_audio_tokenizer(
     output: Path,
     world: World,
     validation: World,
+    footage: tuple[World, World] | None,
     resume: bool,
     device: torch.device,
     source: Parts | None,
@@ -285,14 +304,35 @@ def _train_audio_tokenizer(
     heard = [scene for scene in scenes if validation.is_heard(scene)][: config.validation_clips]
     sounds = validation.sound(heard, device)
     objective = reconstruction.AudioReconstruction(tokenizer, run.objective, sounds.split(8))
-    batches = Streams(
-        lambda seed: AudioBatches(world, run.sounds, seed, device), run.training.seed, run.training.accumulation
-    )
+
+    def batches_of(shown: World, seed: int | str) -> AudioBatches:
+        return AudioBatches(shown, run.sounds, seed, device)
+
+    worlds, _ = _beside(world, validation, footage if footage is not None and footage[0].has_sound else None)
+    sources = _sources(batches_of, worlds, config.footage_share)
+    batches = Streams(sources, run.training.seed, run.training.accumulation)
     loop.train(
         objective, batches, run.training, output / "audio_tokenizer", resume=resume, description="audio tokenizer"
     )
     if ranks.rank() == 0:
         tokenizer.save(output / "audio_tokenizer" / "final")
+
+
+def _beside(world: World, validation: World, footage: tuple[World, World] | None) -> tuple[list[World], list[World]]:
+    """The worlds that a tokenizer sees, and those held out of them."""
+    return ([world], [validation]) if footage is None else ([world, footage[0]], [validation, footage[1]])
+
+
+def _sources(
+    batches_of: Callable[[World, int | str], Callable[[int], B]], worlds: list[World], share: float
+) -> Callable[[int | str], Callable[[int], B]]:
+    """For a seed, the batches of the first world, mixed with those of the second where there is one."""
+
+    def source(seed: int | str) -> Callable[[int], B]:
+        own, *others = [batches_of(world, seed) for world in worlds]
+        return Mixed(own, others[0], share, seed) if others else own
+
+    return source
 
 
 def _train_language_model(
