@@ -33,7 +33,7 @@ def server(Running, poet, tmp_path_factory):
 @pytest.fixture(scope="module")
 def locked(Running, poet, tmp_path_factory):
     """A server with two keys."""
-    from videopoet.serving.guard import Keys
+    from videopoet.serving.keys import Keys
 
     started = Running(tmp_path_factory.mktemp("locked"), poet, with_worker=False, keys=Keys(KEYS))
     yield started
@@ -298,7 +298,7 @@ def test_wrong_keys_are_slowed_down_and_right_ones_are_not(locked):
 
 def test_a_key_that_can_be_guessed_is_refused():
     from videopoet.errors import ConfigError
-    from videopoet.serving.guard import Keys
+    from videopoet.serving.keys import Keys
 
     with pytest.raises(ConfigError, match="16 or more"):
         Keys(["short"])

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import importlib.util
 import os
 import signal
 import socket
-import stat
 from pathlib import Path
 from typing import Annotated
 
@@ -16,8 +14,8 @@ import typer
 
 from videopoet.cli.base import Device, Model, app, check_folder, say
 from videopoet.errors import ConfigError
+from videopoet.serving.keys import KEYS_VARIABLE, Keys, read_keys
 
-KEYS_VARIABLE = "VIDEOPOET_API_KEYS"
 NEEDS = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
 Host = Annotated[str, typer.Option(help="The address to listen on; others than loopback need a key.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes one that is free.")]
@@ -57,7 +55,7 @@ def serve(
     browser: Annotated[bool, typer.Option("--open", help="Open the studio in the browser.")] = False,
 ) -> None:
     """Serve the open videos API, and the studio at the same address."""
-    keys = _keys(api_keys)
+    keys = read_keys(api_keys)
     _check_host(host, bool(keys), insecure)
     check_folder(folder)
     missing = [name for name in NEEDS if importlib.util.find_spec(name) is None]
@@ -71,7 +69,6 @@ def serve(
 
     import uvicorn
 
-    from videopoet.serving.guard import Keys
     from videopoet.serving.intake import Ceilings
     from videopoet.serving.server import Service, create_app
 
@@ -135,23 +132,6 @@ def _database(address: str | None) -> str | None:
             code="database_invalid",
         )
     return address
-
-
-def _keys(path: Path | None) -> list[str]:
-    """The keys of a file and of the environment; never those of a command line, which other users can see."""
-    keys = os.environ.get(KEYS_VARIABLE, "").replace(",", " ").split()
-    if path is None:
-        return keys
-    if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise PermissionError(errno.EACCES, "other users can read the file of keys; chmod 600 it", path.name)
-    found = [line.strip() for line in path.read_text().splitlines()]
-    found = [line for line in found if line and not line.startswith("#")]
-    if not found:
-        raise ConfigError(
-            f"the key file '{path.name}' holds none; one key a line is needed; make it with `openssl rand -hex 24`",
-            code="keys_empty",
-        )
-    return keys + found
 
 
 def _check_host(host: str, has_keys: bool, insecure: bool) -> None:

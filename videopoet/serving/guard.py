@@ -1,21 +1,20 @@
 """What every request passes first: names of hosts, keys, foreign pages and the size of bodies; and headers of answers.
 
-A body is counted as it arrives, whatever its header claims. Keys are compared in constant time, by their hashes.
+A body is counted as it arrives, whatever its header claims.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from videopoet.errors import ConfigError, TaskError, VideoPoetError
+from videopoet.errors import TaskError, VideoPoetError
 from videopoet.serving import failures
+from videopoet.serving.keys import Keys
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 OPEN_PATHS = ("/health", "/ready", "/", "/favicon.ico")
@@ -23,8 +22,6 @@ OPEN_PREFIX = "/studio/"
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 BODY_SECONDS = 120.0
 """The longest that a body may take to arrive."""
-WRONG_KEYS = 30
-"""So many wrong keys a minute are answered from one address; those beyond are told to wait."""
 MOST_RANGES = 5
 _PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; "
@@ -37,63 +34,6 @@ HEADERS = (
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"content-security-policy", _PAGE_POLICY.encode()),
 )
-
-
-class Keys:
-    """The keys that a server takes; without any, everyone is the same owner.
-
-    Args:
-        keys: Secrets, of at least 16 characters.
-
-    Raises:
-        ConfigError: One is too short to be secret.
-    """
-
-    def __init__(self, keys: Iterable[str] = ()):
-        self._hashes = []
-        for key in keys:
-            if len(key) < 16 or not key.isascii() or not key.isprintable():
-                raise ConfigError(
-                    f"an API key has {len(key)} characters; 16 or more printable ASCII characters are needed; make one "
-                    "with `openssl rand -hex 24`",
-                    code="key_weak",
-                )
-            self._hashes.append(hashlib.sha256(key.encode()).digest())
-        self._wrong: dict[str, list[float]] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self._hashes)
-
-    def owner(self, authorization: bytes | None, address: str) -> str:
-        """Who the bearer of a key is: part of the key's hash.
-
-        Raises:
-            TaskError: There is no key, or it is wrong, or too many from that address were.
-        """
-        if not self._hashes:
-            return ""
-        scheme, _, key = (authorization or b"").partition(b" ")
-        if scheme.lower() != b"bearer" or not key.strip():
-            raise TaskError(
-                "the request has no API key; this server takes requests with one; send `Authorization: Bearer KEY`",
-                code="key_missing",
-            )
-        digest = hashlib.sha256(key.strip()).digest()
-        matches = [hmac.compare_digest(digest, known) for known in self._hashes]  # all of them, always
-        if any(matches):
-            return digest.hex()[:16]
-        now = time.monotonic()
-        recent = [moment for moment in self._wrong.pop(address, []) if now - moment < 60]
-        if len(recent) >= WRONG_KEYS:
-            self._wrong[address] = recent
-            raise TaskError(
-                f"{len(recent)} wrong API keys came from here within a minute; the most is {WRONG_KEYS}; wait a minute",
-                code="too_many_attempts",
-            )
-        while len(self._wrong) >= 1000:
-            del self._wrong[next(iter(self._wrong))]
-        self._wrong[address] = [*recent, now]
-        raise TaskError("the API key is not one that this server knows; check it", code="key_wrong")
 
 
 class Guard:

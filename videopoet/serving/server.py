@@ -24,9 +24,10 @@ from videopoet import __version__
 from videopoet.errors import DataError, TaskError, VideoPoetError
 from videopoet.sequence.tasks import TASKS
 from videopoet.serving import failures, generations, movies, videos
-from videopoet.serving.guard import Guard, Keys
+from videopoet.serving.guard import Guard
 from videopoet.serving.intake import Ceilings, Intake
 from videopoet.serving.jobs import Jobs
+from videopoet.serving.keys import Keys
 from videopoet.serving.metrics import registry
 from videopoet.serving.storage import Storage
 from videopoet.serving.supervisor import Supervisor
