@@ -3,8 +3,8 @@
     toybox = ToyBox(Config())
     clips = toybox.render([toybox.scene(seed) for seed in range(8)])
 
-`toybox_world` holds the rules, `toybox_captions` the words; `toybox_picture` and `toybox_sound` make what one sees and
-hears.
+`toybox_world` holds the rules, `toybox_lot` the chances, `toybox_captions` the words; `toybox_picture` and
+`toybox_sound` make what one sees and hears.
 """
 
 from collections.abc import Sequence
@@ -18,6 +18,7 @@ from torch import Tensor
 from videopoet.config import BaseConfig
 from videopoet.data import toybox_picture, toybox_sound
 from videopoet.data.toybox_captions import STYLES, captions, loose_caption, words
+from videopoet.data.toybox_lot import Lot, draw_subjects
 from videopoet.data.toybox_world import (
     CAMERAS,
     COLOURS,
@@ -28,11 +29,9 @@ from videopoet.data.toybox_world import (
     SHAPES,
     SIZE_CHANGING_CAMERAS,
     SIZES,
-    Lot,
     Scene,
     Stage,
     Subject,
-    draw_subjects,
     impacts,
     is_held_out,
 )

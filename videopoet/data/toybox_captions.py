@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from videopoet.data.toybox_world import CAMERAS, COLOURS, KINDS, SHAPES, SIZES, Lot, Subject
+from videopoet.data.toybox_lot import Lot
+from videopoet.data.toybox_world import CAMERAS, COLOURS, KINDS, SHAPES, SIZES, Subject
 
 STYLES = ("outline", "negative", "pixelated", "sepia", "hatched")
 """Looks that a finished picture can be given."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from videopoet.data.toybox import Config, Scene, ToyBox
+from videopoet.data.toybox_lot import Lot
 from videopoet.data.toybox_world import (
     CAMERAS,
     COLOURS,
@@ -24,7 +25,6 @@ from videopoet.data.toybox_world import (
     SHAPES,
     SIZE_CHANGING_CAMERAS,
     SIZES,
-    Lot,
     is_held_out,
 )
 from videopoet.errors import DataError

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from videopoet.data.toybox_captions import AIR_PLACES, AIR_VERBS, GROUND_PLACES, GROUND_VERBS, third_person
-from videopoet.data.toybox_world import COLOURS, KINDS, SHAPES, SIZE_CHANGING_CAMERAS, Lot, is_held_out
+from videopoet.data.toybox_lot import Lot
+from videopoet.data.toybox_world import COLOURS, KINDS, SHAPES, SIZE_CHANGING_CAMERAS, is_held_out
 from videopoet.errors import TaskError
 from videopoet.generation.storyboard import LONGEST_TITLE
 from videopoet.writers.base import Draft, DraftScene, Writer
