@@ -13,7 +13,7 @@ from torch import Tensor
 
 from videopoet import runtime
 from videopoet.config import BaseConfig
-from videopoet.data.toybox_picture import stylize
+from videopoet.data.toybox_styles import stylize
 from videopoet.data.world import Scene, World
 from videopoet.errors import ConfigError, DataError
 from videopoet.media.signals import structure_clip

@@ -19,6 +19,7 @@ from videopoet.config import BaseConfig
 from videopoet.data import toybox_picture, toybox_sound
 from videopoet.data.toybox_captions import STYLES, captions, loose_caption, words
 from videopoet.data.toybox_lot import Lot, draw_subjects
+from videopoet.data.toybox_styles import stylize
 from videopoet.data.toybox_world import (
     CAMERAS,
     COLOURS,
@@ -194,7 +195,7 @@ class ToyBox:
             )
         video = toybox_picture.draw(scenes, config.height, config.width, device)
         if style is not None:
-            video = toybox_picture.stylize(video, style)
+            video = stylize(video, style)
         known = toybox_picture.truth(scenes, config.height, config.width, device) if truth else None
         return Clips(
             scenes=tuple(scenes),

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from videopoet import runtime
 from videopoet.data.toybox import Config, Scene, ToyBox
 from videopoet.data.toybox_captions import split_words
-from videopoet.data.toybox_picture import stylize
+from videopoet.data.toybox_styles import stylize
 from videopoet.evaluation.cases import Case, Take
 from videopoet.evaluation.reading import HeardImpact, SubjectReading
 from videopoet.media.types import Audio, Video

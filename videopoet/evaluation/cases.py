@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from videopoet.data.toybox import STYLES, Scene, ToyBox
-from videopoet.data.toybox_picture import stylize
+from videopoet.data.toybox_styles import stylize
 from videopoet.evaluation.caption_reading import Asked, read_caption
 from videopoet.evaluation.reading import ClipReading, HeardImpact, read_clip
 from videopoet.generation.request import Request
