@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,7 @@ from videopoet.data.manifest import Source
 from videopoet.data.reel import Reel, Sound
 from videopoet.data.shots import Look, Seen, shots
 from videopoet.errors import MediaError
+from videopoet.media.nursery import Nursery
 
 WIDE = 16 / 9
 SHAPES = (1.0, 4 / 3, WIDE)
@@ -162,18 +163,20 @@ class Cutter:
         source: The file.
         config: What clips are made of it.
         threads: Of the decoder; None takes as many as help one file.
+        nursery: Where decoders come from; None starts each anew.
     """
 
-    def __init__(self, source: Source, config: Config, threads: int | None = None):
-        self.source, self.config, self.threads = source, config, threads
+    def __init__(self, source: Source, config: Config, threads: int | None = None, nursery: Nursery | None = None):
+        self.source, self.config = source, config
+        self.decoders: dict[str, Any] = {"threads": threads, "nursery": nursery}
         # Decoded larger by a whole number, so that averages of pixels give the clip's own.
         asks_captioner = config.captioner is not None and source.caption is None
         self.scale = -(-CAPTIONED_SIDE // min(config.height, config.width)) if asks_captioner else 1
         sizes = tuple((height * self.scale, width * self.scale) for height, width in config.buckets)
-        self.reel = Reel(source.video, config.frame_rate, config.sample_rate, sizes, threads=threads)
+        self.reel = Reel(source.video, config.frame_rate, config.sample_rate, sizes, **self.decoders)
         self.sound_reel = None
         if source.audio is not None:
-            self.sound_reel = Reel(source.audio, config.frame_rate, config.sample_rate, what="audio")
+            self.sound_reel = Reel(source.audio, config.frame_rate, config.sample_rate, what="audio", **self.decoders)
         self.seconds = 0.0
         """Of the source, as far as it was read."""
         self._reels = [reel for reel in (self.reel, self.sound_reel) if reel is not None]
@@ -228,7 +231,7 @@ class Cutter:
         if path is None:
             return None
         size = self.reel.height // self.scale, self.reel.width // self.scale
-        reel = Reel(path, self.config.frame_rate, self.config.sample_rate, (size,), threads=self.threads)
+        reel = Reel(path, self.config.frame_rate, self.config.sample_rate, (size,), **self.decoders)
         self._reels.append(reel)
         return iter(reel)
 

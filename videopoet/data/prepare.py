@@ -28,6 +28,7 @@ from videopoet.data.duplicates import Duplicates
 from videopoet.data.manifest import Listing, Source
 from videopoet.data.shards import Shards, ShardWriter, read_lines, write_lines
 from videopoet.errors import DataError
+from videopoet.media.nursery import Nursery
 
 FORMAT, VERSION = "videopoet dataset", 1
 DATASET, CLIPS, REJECTS, SOURCES, PARTS = "dataset.json", "clips.jsonl", "rejects.jsonl", "sources.jsonl", "parts"
@@ -132,9 +133,11 @@ class PreparePart:
         self.captioner = Captioner.load(config.captioner) if config.captioner else None
         self.stopped = threading.Event()
         """Once it is set, work that has begun ends."""
+        self.nursery = Nursery()
 
     def __call__(self, part: Part) -> int:
-        prepare_part(part, self.config, self.folder / part.name, self.captioner, self.stopped, self.threads)
+        place = self.folder / part.name
+        prepare_part(part, self.config, place, self.captioner, self.stopped, self.threads, self.nursery)
         return len(part.sources)
 
 
@@ -145,6 +148,7 @@ def prepare_part(
     captioner: Captioner | None = None,
     stopped: threading.Event | None = None,
     threads: int | None = None,
+    nursery: Nursery | None = None,
 ) -> None:
     """Prepare the sources of a part into a folder, unless it is there and whole; `threads` are those of a decoder."""
     if folder.exists() and checkpoint.why_invalid(folder) is None:
@@ -152,7 +156,7 @@ def prepare_part(
     with checkpoint.atomic_folder(folder) as place:
         writer, rejects, read = ShardWriter(place, config.num_samples), [], []
         for source in part.sources:
-            cutter, found = Cutter(source, config, threads), Counter()
+            cutter, found = Cutter(source, config, threads, nursery), Counter()
             for piece in cutter:
                 if stopped is not None and stopped.is_set():
                     raise KeyboardInterrupt
@@ -195,6 +199,7 @@ def _here(stage: PreparePart, waiting: Iterator[Part], workers: int) -> Iterator
         finally:
             stage.stopped.set()
             pool.shutdown(wait=True, cancel_futures=True)
+            stage.nursery.close()
 
 
 def _said(source: Source, clip: Clip, config: Config, captioner: Captioner | None) -> dict[str, Any]:

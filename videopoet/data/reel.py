@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from videopoet.errors import MediaError
+from videopoet.media.nursery import Nursery
 from videopoet.media.protocol import BEGIN, END, FRAME, SOUND, Limits
 from videopoet.media.sandbox import stream
 from videopoet.media.selection import num_ticks
@@ -86,6 +88,7 @@ class Reel:
         sizes: Heights and widths of which the one nearest in shape is taken; the picture fills it, its middle kept.
         what: `video`, or `audio` for a file that is read for its sound alone.
         threads: Of the decoder; None takes as many as help one file.
+        nursery: Where decoders come from; None starts each anew.
     """
 
     def __init__(
@@ -96,15 +99,17 @@ class Reel:
         sizes: tuple[tuple[int, int], ...] = (),
         what: str = "video",
         threads: int | None = None,
+        nursery: Nursery | None = None,
     ):
         self.frame_rate = frame_rate
         self.sound = Sound()
         self.height = self.width = 0
         self.seconds = 0.0
         """Length; known at the end."""
-        settings = {} if what == "audio" else {"frame_rate": frame_rate, "sizes": sizes}
+        settings: dict[str, Any] = {} if what == "audio" else {"frame_rate": frame_rate, "sizes": sizes}
         self._what, self._channels = what, 0
-        self._messages = stream(path, what=what, limits=LONG, sample_rate=sample_rate, threads=threads, **settings)
+        settings |= {"sample_rate": sample_rate, "threads": threads}
+        self._messages = stream(path, nursery, what=what, limits=LONG, **settings)
         self._early: list[tuple[float, memoryview]] = []
 
     def __iter__(self) -> Iterator[Tensor]:

@@ -3,7 +3,7 @@
 Decoders are large programs in C: a broken or hostile file can crash them, hang them or make them allocate without end.
 So they run here, in a process with limits on memory, time and output that can open no file and no connection: the file
 comes as its standard input, and its name never does. Nothing here imports torch, so that the process starts quickly.
-`protocol` says what it reads and writes, `sandbox` is its parent.
+`protocol` says what it reads and writes, `sandbox` is its parent; `forker` makes many such processes.
 """
 
 from __future__ import annotations
@@ -11,21 +11,26 @@ from __future__ import annotations
 import json
 import math
 import sys
+from typing import BinaryIO
 
 from videopoet.media.protocol import END, Channel, Limits, Refusal, Request
 
 
 def main() -> None:
     """Answer the request in the first argument about the file on standard input."""
-    request = Request.from_json(sys.argv[1])
-    channel = Channel(sys.stdout.buffer, request.limits.output_bytes)
+    answer(Request.from_json(sys.argv[1]), sys.stdin.buffer, sys.stdout.buffer)
+
+
+def answer(request: Request, file: BinaryIO, pipe: BinaryIO) -> None:
+    """Write into the pipe what is asked for of a file, once this process is confined."""
+    channel = Channel(pipe, request.limits.output_bytes)
     try:
         if request.picture is not None:
             from videopoet.media.pictures import read
         else:
             from videopoet.media.containers import read
         confine(request.limits)
-        facts = read(sys.stdin.buffer, request, channel)
+        facts = read(file, request, channel)
         channel.send(END, json.dumps(facts).encode())
     except Refusal as refusal:
         channel.refuse(refusal)
@@ -43,7 +48,7 @@ def main() -> None:
                 "it may take; scale it down first",
             )
         )
-    sys.stdout.buffer.flush()
+    pipe.flush()
 
 
 def confine(limits: Limits) -> None:

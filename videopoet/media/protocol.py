@@ -9,6 +9,10 @@ The child's standard output carries messages: a letter and a length (`HEADER`), 
     x   refused: JSON with `code` and `message`, the message going on from the file's name
 
 A child that ends with neither `e` nor `x` crashed.
+
+A process that forks children (`nursery`) has a socket as its standard input. A message to it is a request, with two
+descriptors: the file, and the pipe for the answer. Back come a descriptor of the child's process, and when that has
+ended, its exit status (`STATUS`), negative for a signal.
 """
 
 from __future__ import annotations
@@ -20,6 +24,8 @@ from typing import Any, BinaryIO, Literal
 
 HEADER = struct.Struct("<cQ")
 TIME = struct.Struct("<d")
+STATUS = struct.Struct("<i")
+MAX_REQUEST_BYTES = 1 << 16
 BEGIN, FRAME, SOUND, END, REFUSED = b"b", b"f", b"s", b"e", b"x"
 
 

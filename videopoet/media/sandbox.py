@@ -11,20 +11,34 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from videopoet.errors import MediaError
 from videopoet.media import formats
 from videopoet.media.protocol import BEGIN, END, FRAME, HEADER, REFUSED, SOUND, TIME, Limits, Request
 
+if TYPE_CHECKING:
+    from videopoet.media.nursery import Nursery
+
 CHILD = ("-P", "-s", "-m", "videopoet.media.decoder")
 MAX_FACTS_BYTES = 1 << 22
 PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
 KEPT_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT")
+
+
+class Child(Protocol):
+    """A process that decodes one file."""
+
+    stdout: Any
+    returncode: Any
+    """None while it runs; a signal that ended it is negative."""
+
+    def kill(self) -> None: ...
+    def wait(self) -> Any: ...
 
 
 @dataclass
@@ -107,7 +121,7 @@ def _run(path: Path, file: BinaryIO, request: Request) -> Decoded:
     deadline = request.limits.deadline_seconds
     start = time.monotonic()
     decoded = Decoded()
-    with _child(file, request) as child:
+    with started(file, request) as child:
         timer = threading.Timer(deadline, child.kill)
         timer.start()
         try:
@@ -128,10 +142,11 @@ def _run(path: Path, file: BinaryIO, request: Request) -> Decoded:
     raise _failure(path, child, deadline, timed_out=time.monotonic() - start >= deadline)
 
 
-def stream(path: str | Path, **wanted: Any) -> Generator[tuple[bytes, Any], None, None]:
+def stream(path: str | Path, nursery: Nursery | None = None, **wanted: Any) -> Generator[tuple[bytes, Any], None, None]:
     """Let a child decode what is wanted, and hand over what it sends as it comes: little is in memory at a time.
 
-    The deadline is how long it may take between two messages. Whoever stops reading ends the child.
+    The deadline is how long it may take between two messages. Whoever stops reading ends the child. Who reads many
+    files one after the other takes the children from a nursery: they start sooner.
 
     Yields:
         The kind of a message of `protocol`, and what it holds: the facts of BEGIN and END, or for FRAME and SOUND the
@@ -146,7 +161,7 @@ def stream(path: str | Path, **wanted: Any) -> Generator[tuple[bytes, Any], None
         os.lseek(file.fileno(), 0, os.SEEK_SET)
         request = Request(demuxer=found.demuxer, picture=found.picture, **wanted)
         deadline = request.limits.deadline_seconds
-        with _child(file, request) as child:
+        with (nursery.child if nursery is not None else started)(file, request) as child:
             watch = _Watch(child, deadline)
             try:
                 messages = _messages(child.stdout, request.limits)
@@ -167,12 +182,13 @@ def stream(path: str | Path, **wanted: Any) -> Generator[tuple[bytes, Any], None
 class _Watch:
     """Kills a child that is waited for longer than the deadline."""
 
-    def __init__(self, child: subprocess.Popen[bytes], deadline: float):
+    def __init__(self, child: Child, deadline: float):
         self.child, self.deadline = child, deadline
         self.expired = False
         self._waiting_since: float | None = None
         self._stopped = threading.Event()
-        threading.Thread(target=self._run, daemon=True).start()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
 
     def next(self, messages: Iterator[tuple[bytes, Any]]) -> tuple[bytes, Any] | None:
         self._waiting_since = time.monotonic()
@@ -183,6 +199,7 @@ class _Watch:
 
     def stop(self) -> None:
         self._stopped.set()
+        self._thread.join()
 
     def _run(self) -> None:
         while not self._stopped.wait(min(0.5, self.deadline)):
@@ -194,22 +211,29 @@ class _Watch:
 
 
 @contextmanager
-def _child(file: BinaryIO, request: Request) -> Iterator[subprocess.Popen[bytes]]:
-    environment = {name: os.environ[name] for name in KEPT_ENVIRONMENT if name in os.environ}
-    environment["PYTHONPATH"] = os.pathsep.join([PACKAGE_ROOT, *filter(os.path.isabs, sys.path)])
+def started(file: BinaryIO, request: Request) -> Iterator[subprocess.Popen[bytes]]:
+    """A child that is started for a file, and gone at the end."""
+    arguments = [*CHILD, json.dumps(asdict(request))]
     with (
         tempfile.TemporaryDirectory() as folder,
-        subprocess.Popen(
-            [sys.executable, *CHILD, json.dumps(asdict(request))],
-            stdin=file,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            cwd=folder,
-            env=environment,
-            start_new_session=True,
-        ) as child,
+        start(arguments, folder, stdin=file, stdout=subprocess.PIPE) as child,
     ):
         yield child
+
+
+def start(arguments: Iterable[str], folder: str, stdin: Any, stdout: int) -> subprocess.Popen[bytes]:
+    """Start Python in a folder. It knows of this process no more than where programs are."""
+    environment = {name: os.environ[name] for name in KEPT_ENVIRONMENT if name in os.environ}
+    environment["PYTHONPATH"] = os.pathsep.join([PACKAGE_ROOT, *filter(os.path.isabs, sys.path)])
+    return subprocess.Popen(
+        [sys.executable, *arguments],
+        stdin=stdin,
+        stdout=stdout,
+        stderr=subprocess.DEVNULL,
+        cwd=folder,
+        env=environment,
+        start_new_session=True,
+    )
 
 
 def _messages(pipe: Any, limits: Limits) -> Iterator[tuple[bytes, Any]]:
@@ -232,7 +256,7 @@ def _messages(pipe: Any, limits: Limits) -> Iterator[tuple[bytes, Any]]:
     pipe.close()
 
 
-def _failure(path: Path, child: subprocess.Popen[bytes], deadline: float, timed_out: bool) -> MediaError:
+def _failure(path: Path, child: Child, deadline: float, timed_out: bool) -> MediaError:
     if timed_out or -child.returncode == getattr(signal, "SIGXCPU", None):
         return refusal(
             path,
