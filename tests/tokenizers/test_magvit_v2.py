@@ -1,8 +1,11 @@
 import pytest
 import torch
 
+from videopoet.data import toybox
+from videopoet.data.toybox import ToyBox
 from videopoet.errors import ConfigError, MediaError
-from videopoet.nn.causal_conv import CausalConv3d, PastFrames
+from videopoet.generation.poet_folder import BUNDLED
+from videopoet.nn.causal_conv import CausalConv3d, FrameNorm, FrameStatistics, PastFrames
 from videopoet.tokenizers.magvit_v2 import Config, MagvitV2
 
 PAPER_STRIDES = ((1, 2), (2, 2), (2, 2))
@@ -119,6 +122,106 @@ def test_a_piece_off_the_grid_or_of_another_size_is_refused(tokenizer, clip):
         assert error.value.code == "size_invalid"
         again = tokenizer.encode(clip[:, :, 5:], past)
     assert torch.equal(again, tokenizer.encode(clip)[:, 2:])
+
+
+# Frames in tiles
+
+
+@pytest.fixture
+def tiled(tokenizer):
+    tokenizer.enable_tiling(tile_size=16, tile_overlap=8)
+    yield tokenizer
+    del tokenizer.tiling
+
+
+def test_what_a_place_makes_of_itself_alone_is_the_same_in_tiles(tiled, clip, monkeypatch):
+    time, space = tiled.time_stride, tiled.space_stride
+
+    def local_codes(video, past):
+        past.begun = True
+        return (video[:, 0, (video.shape[2] - 1) % time :: time, ::space, ::space] * 100).long()
+
+    def local_pixels(codes, past):
+        frames = codes[:, None].float().repeat_interleave(time, dim=2)[:, :, 0 if past.begun else time - 1 :]
+        past.begun = True
+        return frames.repeat_interleave(space, dim=3).repeat_interleave(space, dim=4).expand(-1, 3, -1, -1, -1)
+
+    monkeypatch.setattr(tiled, "encode_whole", local_codes)
+    monkeypatch.setattr(tiled, "decode_whole", local_pixels)
+    codes = tiled.encode(clip)
+    assert torch.equal(codes, local_codes(clip, PastFrames()))
+    torch.testing.assert_close(tiled.decode(codes), local_pixels(codes, PastFrames()))
+
+
+def test_a_part_of_a_frame_is_normalized_by_what_the_first_frame_was():
+    norm, whole = FrameNorm(6, max_groups=2), torch.randn(2, 6, 3, 8, 8) * 5 + 2
+    torch.nn.init.normal_(norm.weight), torch.nn.init.normal_(norm.bias)
+    past = PastFrames()
+    past.statistics = FrameStatistics()
+    with torch.no_grad():
+        torch.testing.assert_close(norm(whole, past), norm(whole), atol=1e-5, rtol=1e-5)
+        part = norm(whole[..., :3, 4:], past)
+        torch.testing.assert_close(part, norm(whole)[..., :3, 4:], atol=1e-5, rtol=1e-5)
+        assert not torch.allclose(part, norm(whole[..., :3, 4:]), atol=0.01)
+
+
+def test_tiles_of_one_statistic_are_nearer_the_whole_than_tiles_by_themselves(monkeypatch):
+    tokenizer = MagvitV2.load(BUNDLED / "video_tokenizer")
+    world = ToyBox(toybox.Config(split="test", num_frames=1))
+    clip = world.render([world.scene(number) for number in range(4)], torch.device("cpu"), audio=False).video
+    with torch.no_grad():
+        whole = tokenizer.encode(clip)
+        frames = tokenizer.decode(whole)
+        tokenizer.enable_tiling(tile_size=32, tile_overlap=8)
+        codes, pixels = tokenizer.encode(clip), tokenizer.decode(whole)
+        monkeypatch.setattr(MagvitV2, "normalizes_frames", False)
+        own_codes, own_pixels = tokenizer.encode(clip), tokenizer.decode(whole)
+    assert (codes == whole).float().mean() > (own_codes == whole).float().mean()
+    assert (pixels - frames).square().mean() < (own_pixels - frames).square().mean()
+
+
+def test_a_network_never_sees_more_than_a_tile_of_a_latent_frame(tiled, clip, monkeypatch):
+    seen = set()
+    for part in (tiled.encoder, tiled.decoder):
+        monkeypatch.setattr(part, "forward", lambda x, past, see=part.forward: seen.add(x.shape[2:]) or see(x, past))
+    side = 16 // tiled.space_stride
+    with torch.no_grad():
+        tiled.decode(tiled.encode(clip))
+    assert seen == {(1, 16, 16), (4, 16, 16), (1, side, side)}
+
+
+def test_frames_no_larger_than_a_tile_are_taken_whole(tokenizer, clip):
+    with torch.no_grad():
+        usual = tokenizer.encode(clip)
+        tokenizer.enable_tiling(tile_size=32, tile_overlap=8)
+        assert torch.equal(tokenizer.encode(clip), usual)
+        tokenizer.enable_tiling(tile_size=16, tile_overlap=8)
+        assert not torch.equal(tokenizer.encode(clip), usual)
+        tokenizer.disable_tiling()
+        assert torch.equal(tokenizer.encode(clip), usual)
+    del tokenizer.tiling
+
+
+def test_a_clip_in_pieces_and_in_tiles_is_the_whole_in_tiles(tiled, clip):
+    encoding, decoding = PastFrames(), PastFrames()
+    with torch.no_grad():
+        codes = tiled.encode(clip)
+        video = tiled.decode(codes)
+        pieces = [tiled.encode(piece, encoding) for piece in clip.tensor_split([5], dim=2)]
+        frames = [tiled.decode(piece, decoding) for piece in codes.tensor_split([1], dim=1)]
+    assert torch.equal(torch.cat(pieces, dim=1), codes)
+    torch.testing.assert_close(torch.cat(frames, dim=2), video, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("other", [(16, 16), (16, 32), (40, 32)])
+def test_a_piece_in_other_tiles_is_refused_and_changes_nothing(tiled, clip, other):
+    past = PastFrames()
+    with torch.no_grad():
+        tiled.encode(clip[:, :, :5], past)
+        with pytest.raises(MediaError, match="all pieces have one batch and size") as error:
+            tiled.encode(torch.zeros(2, 3, 4, *other), past)
+        assert error.value.code == "size_invalid"
+        assert torch.equal(tiled.encode(clip[:, :, 5:], past), tiled.encode(clip)[:, 2:])
 
 
 @pytest.mark.parametrize("shape", [(1, 16, 24), (5, 32, 16), (9, 24, 40)])

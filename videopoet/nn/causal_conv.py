@@ -23,7 +23,10 @@ class PastFrames:
     def __init__(self):
         self.begun = False
         """Whether a piece has passed through the whole network, which says so itself."""
+        self.statistics: FrameStatistics | None = None
+        """What the next piece is normalized by, where that is not its own."""
         self._of_layers: dict[nn.Module, Tensor] = {}
+        self._of_tiles: dict[tuple[int, ...], PastFrames] = {}
 
     def of(self, layer: nn.Module, piece: Tensor) -> Tensor:
         """The frames, (B, C, k, H, W), that `layer` saw before `piece`.
@@ -31,18 +34,50 @@ class PastFrames:
         Raises:
             MediaError: They are of another size.
         """
-        frames = self._of_layers[layer]
-        if frames.shape[3:] != piece.shape[3:] or frames.shape[:2] != piece.shape[:2]:
-            raise MediaError(
-                f"a piece of a clip has features of shape {tuple(piece.shape)} after one of {tuple(frames.shape)}; all "
-                "pieces have one batch and size; begin a new clip with new PastFrames",
-                code="size_invalid",
-            )
+        frames = self._of_layers.get(layer)
+        if frames is None or frames.shape[3:] != piece.shape[3:] or frames.shape[:2] != piece.shape[:2]:
+            before = "those of other tiles" if frames is None else f"one of {tuple(frames.shape)}"
+            raise _another_size(f"features of shape {tuple(piece.shape)}", before)
         return frames
 
     def keep(self, layer: nn.Module, frames: Tensor) -> None:
         """Remember what `layer` will ask for at the next piece."""
         self._of_layers[layer] = frames.detach().clone()  # a view would keep the whole piece alive
+
+    def of_tile(self, tile: tuple[int, ...]) -> PastFrames:
+        """What is remembered of one tile of frames that are taken in tiles; it is named by their size and its place.
+
+        Raises:
+            MediaError: The piece before had no such tile.
+        """
+        if self.begun and tile not in self._of_tiles:
+            raise _another_size(f"a tile {tile}", "one with others or none")
+        return self._of_tiles.setdefault(tile, PastFrames())
+
+
+class FrameStatistics:
+    """Means and variances of the first frames that pass, for all that pass after them.
+
+    The first are a small copy of large frames, and tiles of these come after it: they are then normalized as one.
+    """
+
+    def __init__(self):
+        self._of_norms: dict[nn.Module, tuple[Tensor, Tensor]] = {}
+
+    def of(self, norm: nn.Module, groups: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance, each (N, G, 1), that `norm` takes for values of its groups, (N, G, values)."""
+        if norm not in self._of_norms:
+            variance, mean = torch.var_mean(groups.float(), dim=2, correction=0, keepdim=True)
+            self._of_norms[norm] = mean.detach(), variance.detach()
+        return self._of_norms[norm]
+
+
+def _another_size(found: str, before: str) -> MediaError:
+    return MediaError(
+        f"a piece of a clip has {found} after {before}; all pieces have one batch and size; begin a new clip with new "
+        "PastFrames",
+        code="size_invalid",
+    )
 
 
 class CausalConv3d(nn.Conv3d):
@@ -91,9 +126,20 @@ class FrameNorm(nn.GroupNorm):
         groups = next(n for n in range(min(max_groups, channels), 0, -1) if channels % n == 0)
         super().__init__(groups, channels, eps=1e-6, affine=affine)
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor, past: PastFrames | None = None) -> Tensor:
         frames = rearrange(input, "b c t h w -> (b t) c h w")
-        return rearrange(super().forward(frames), "(b t) c h w -> b c t h w", b=input.shape[0])
+        if past is None or past.statistics is None:
+            frames = super().forward(frames)
+        else:
+            groups = rearrange(frames, "n (g c) h w -> n g (c h w)", g=self.num_groups)
+            mean, variance = past.statistics.of(self, groups)
+            scale = (variance + self.eps).rsqrt().expand(-1, -1, self.num_channels // self.num_groups)
+            scale, shift = (each.flatten(1)[..., None, None] for each in (scale, -mean * scale))  # (N, C, 1, 1)
+            if self.affine:
+                weight, bias = self.weight[:, None, None], self.bias[:, None, None]
+                scale, shift = scale * weight, shift * weight + bias
+            frames = torch.addcmul(shift, frames.float(), scale).to(input.dtype)
+        return rearrange(frames, "(b t) c h w -> b c t h w", b=input.shape[0])
 
 
 class AdaptiveFrameNorm(nn.Module):
@@ -111,7 +157,7 @@ class AdaptiveFrameNorm(nn.Module):
         if scale.shape[2:] != x.shape[2:]:
             num_alone = 0 if past is not None and past.begun else 1
             scale, shift = _stretch(scale, x, num_alone), _stretch(shift, x, num_alone)
-        return self.norm(x) * (1 + scale) + shift
+        return self.norm(x, past) * (1 + scale) + shift
 
 
 class ResidualBlock(nn.Module):
@@ -128,8 +174,8 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, x: Tensor, past: PastFrames | None = None) -> Tensor:
-        y = self.conv1(F.silu(self.norm1(x)), past)
-        y = self.conv2(F.silu(self.norm2(y)), past)
+        y = self.conv1(F.silu(self.norm1(x, past)), past)
+        y = self.conv2(F.silu(self.norm2(y, past)), past)
         return self.shortcut(x) + y
 
 

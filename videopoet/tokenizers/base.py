@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from videopoet import pretrained
 from videopoet.checkpoint import load_component, load_weights, read_json, save_component
 from videopoet.config import BaseConfig
 from videopoet.errors import CheckpointError, ConfigError, MediaError
-from videopoet.nn.causal_conv import PastFrames
+from videopoet.nn.causal_conv import FrameStatistics, PastFrames
+from videopoet.nn.tiles import Tile, Tiling
 
 
 class Tokenizer(nn.Module):
@@ -61,15 +64,36 @@ class VideoTokenizer(Tokenizer, ABC):
 
     A clip may come in pieces, as it is made or read: with the same `PastFrames` for each of them the result is that of
     the whole clip, to rounding, in memory that does not grow with it. Encoding and decoding have one of their own.
+
+    Large frames are taken in tiles, one after the other, and each tile latent frame by latent frame, so that a network
+    never holds more than a tile; the result is near that of whole frames, and no longer the same.
     """
 
+    tiling: Tiling | None = Tiling()
+    """Which frames are large; None takes all of them whole."""
+    latent_frames_at_once: ClassVar[int] = 1
+    """Of a tile; more where each piece of a clip computes some of its past anew."""
+    normalizes_frames: ClassVar[bool] = False
+    """Whether it consists of layers that take a frame's statistics from `PastFrames`: tiles then have those of a copy
+    of the frame that is as small as they are."""
     num_codes: int
     codes_are_bits: bool = True
     """Whether codes alike in bits are alike in pixels."""
     time_stride: int
     space_stride: int
 
-    @abstractmethod
+    def enable_tiling(self, tile_size: int = Tiling.tile_size, tile_overlap: int = Tiling.tile_overlap) -> None:
+        """Take frames with a side above `tile_size` in tiles that share `tile_overlap` pixels, which is the default.
+
+        Raises:
+            ConfigError: There are no such tiles.
+        """
+        self.tiling = Tiling(tile_size, tile_overlap)
+
+    def disable_tiling(self) -> None:
+        """Take all frames whole, in memory that grows with them."""
+        self.tiling = None
+
     def encode(self, video: Tensor, past: PastFrames | None = None) -> Tensor:
         """Turn pixels in [-1, 1], (B, 3, T, H, W), into int64 codes, (B, t, h, w).
 
@@ -80,8 +104,21 @@ class VideoTokenizer(Tokenizer, ABC):
         Raises:
             MediaError: T - 1, H or W is not a multiple of its stride, or the size is not that of the pieces before.
         """
+        num_frames, height, width = video.shape[2:]
+        grid = self.grid(num_frames, height, width, goes_on=past is not None and past.begun)
+        if self.tiling is None or self.tiling.fits(height, width):
+            return self.encode_whole(video, past)
+        alone = 0 if past is not None and past.begun else 1
+        first = alone + (self.latent_frames_at_once - alone) * self.time_stride
+        cuts = [*range(first, num_frames, self.latent_frames_at_once * self.time_stride)]
+        rows, columns = self.tiling.within(*grid[1:], self.space_stride)
+        size = rows * self.space_stride, columns * self.space_stride
+        small = F.adaptive_avg_pool3d(video, (num_frames, *size)) if self.normalizes_frames else None
+        codes = torch.empty(len(video), *grid, dtype=torch.int64, device=video.device)
+        for tile, pieces in self._by_tiles(self.encode_whole, video, small, cuts, grid[1:], past):
+            tile.cut_into(codes, torch.cat([*pieces], dim=1))
+        return codes
 
-    @abstractmethod
     def decode(self, codes: Tensor, past: PastFrames | None = None) -> Tensor:
         """Turn codes, (B, t, h, w), into pixels in [-1, 1], (B, 3, T, H, W) with T = 1 + (t - 1) * time_stride.
 
@@ -92,6 +129,73 @@ class VideoTokenizer(Tokenizer, ABC):
         Raises:
             MediaError: The size is not that of the pieces before.
         """
+        rows, columns = codes.shape[2:]
+        height, width = rows * self.space_stride, columns * self.space_stride
+        if self.tiling is None or self.tiling.fits(height, width):
+            return self.decode_whole(codes, past)
+        num_frames = codes.shape[1] * self.time_stride
+        if past is None or not past.begun:
+            num_frames -= self.time_stride - 1
+        cuts = [*range(self.latent_frames_at_once, codes.shape[1], self.latent_frames_at_once)]
+        small = None
+        if self.normalizes_frames:
+            down, across = (
+                torch.arange(few, device=codes.device) * many // few
+                for few, many in zip(self.tiling.within(rows, columns, self.space_stride), (rows, columns), strict=True)
+            )
+            small = codes[:, :, down[:, None], across]
+        video = torch.zeros(len(codes), 3, num_frames, height, width, device=codes.device)  # sums, so in fp32
+        for tile, pieces in self._by_tiles(self.decode_whole, codes, small, cuts, (rows, columns), past):
+            done = 0
+            for pixels in pieces:
+                tile.blend_into(video[:, :, done : done + pixels.shape[2]], pixels)
+                done += pixels.shape[2]
+        return video
+
+    @abstractmethod
+    def encode_whole(self, video: Tensor, past: PastFrames | None = None) -> Tensor:
+        """What `encode` gives of frames that are taken whole; the size is on the grid."""
+
+    @abstractmethod
+    def decode_whole(self, codes: Tensor, past: PastFrames | None = None) -> Tensor:
+        """What `decode` gives of frames that are taken whole."""
+
+    def _by_tiles(
+        self,
+        network: Callable[[Tensor, PastFrames], Tensor],
+        media: Tensor,
+        small: Tensor | None,
+        cuts: Sequence[int],
+        grid: tuple[int, int],
+        past: PastFrames | None,
+    ) -> Iterator[tuple[Tile, Iterator[Tensor]]]:
+        """Each tile of a clip, or of a piece of one, with what the network makes of it, piece by piece.
+
+        Args:
+            network: Takes a piece, and what is known of those before.
+            media: Pixels or codes, (..., T, H, W).
+            small: A copy of them no larger than a tile, by whose statistics all tiles are normalized.
+            cuts: Where in time the pieces begin, after the first.
+            grid: Rows and columns of the codes.
+            past: What is known of the clip.
+        """
+        assert self.tiling is not None
+        known: list[FrameStatistics | None] = [
+            FrameStatistics() if self.normalizes_frames else None for _ in [0, *cuts]
+        ]
+
+        def through_network(part: Tensor, place: tuple[int, ...]) -> Iterator[Tensor]:
+            own = PastFrames() if past is None else past.of_tile((*grid, *place))
+            for piece, own.statistics in zip(part.tensor_split([*cuts], dim=-3), known, strict=True):
+                yield network(piece, own)
+
+        if small is not None:
+            for _ in through_network(small, ()):
+                pass  # what it leaves in `known` is all that is wanted of it
+        for tile in self.tiling.tiles(*grid, self.space_stride):
+            yield tile, through_network(tile.of(media, media.shape[-1] // grid[1]), tile.place)
+        if past is not None:
+            past.begun = True
 
     def grid(self, num_frames: int, height: int, width: int, *, goes_on: bool = False) -> tuple[int, int, int]:
         """The shape (t, h, w) of the codes of a clip, or of a piece that goes on from one before.

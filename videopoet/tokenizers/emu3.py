@@ -55,6 +55,7 @@ class Emu3(Published, VideoTokenizer):
 
     family = "emu3_vqgan"
     codes_are_bits = False
+    latent_frames_at_once = 16
 
     def __init__(self, network: Any):
         super().__init__(network)
@@ -83,7 +84,7 @@ class Emu3(Published, VideoTokenizer):
         return super().read(folder) if values["model_type"] == cls.family else cls._read_authors(folder, values)
 
     @torch.no_grad()
-    def encode(self, video: Tensor, past: PastFrames | None = None) -> Tensor:
+    def encode_whole(self, video: Tensor, past: PastFrames | None = None) -> Tensor:
         num_frames, height, width = video.shape[2:]
         t, h, _ = self.grid(num_frames, height, width, goes_on=past is not None and past.begun)
         earlier = video[:, :, :1].expand(-1, -1, self.time_stride - 1, -1, -1)
@@ -99,7 +100,7 @@ class Emu3(Published, VideoTokenizer):
         return codes[:, -t:]
 
     @torch.no_grad()
-    def decode(self, codes: Tensor, past: PastFrames | None = None) -> Tensor:
+    def decode_whole(self, codes: Tensor, past: PastFrames | None = None) -> Tensor:
         num_frames = codes.shape[1] * self.time_stride
         if past is None or not past.begun:
             num_frames -= self.time_stride - 1

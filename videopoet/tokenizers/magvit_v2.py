@@ -69,6 +69,7 @@ class MagvitV2(VideoTokenizer):
 
     Config = Config
     config: Config
+    normalizes_frames = True
 
     def __init__(self, config: Config):
         super().__init__()
@@ -82,12 +83,10 @@ class MagvitV2(VideoTokenizer):
         )
         self.decoder = Decoder(config)
 
-    def encode(self, video: Tensor, past: PastFrames | None = None) -> Tensor:
-        num_frames, height, width = video.shape[2:]
-        self.grid(num_frames, height, width, goes_on=past is not None and past.begun)
+    def encode_whole(self, video: Tensor, past: PastFrames | None = None) -> Tensor:
         return self.quantizer.codes(self.encoder(video, past))
 
-    def decode(self, codes: Tensor, past: PastFrames | None = None) -> Tensor:
+    def decode_whole(self, codes: Tensor, past: PastFrames | None = None) -> Tensor:
         return self.decoder(self.quantizer.latents(codes), past).clamp(-1, 1)
 
     def forward(self, video: Tensor) -> Reconstruction:
@@ -123,7 +122,7 @@ class Encoder(nn.Module):
             x = layer(x, past)
         if past is not None:
             past.begun = True
-        return self.to_latents(F.silu(self.norm(x)))
+        return self.to_latents(F.silu(self.norm(x, past)))
 
 
 class Decoder(nn.Module):
@@ -152,11 +151,11 @@ class Decoder(nn.Module):
             x = block(x, past)
         for level in self.levels:
             norm, blocks, up = (level[name] for name in ("norm", "blocks", "up"))  # pyright: ignore[reportIndexIssue]
-            x = norm(x, latents, past) if isinstance(norm, AdaptiveFrameNorm) else norm(x)
+            x = norm(x, latents, past) if isinstance(norm, AdaptiveFrameNorm) else norm(x, past)
             for block in blocks:
                 x = block(x, past)
             x = up(x, past) if isinstance(up, Upsample) else x
-        x = self.to_pixels(F.silu(self.norm(x)), past)
+        x = self.to_pixels(F.silu(self.norm(x, past)), past)
         if past is not None:
             past.begun = True
         p = self.patch_size
