@@ -211,6 +211,21 @@ class Worker:
             os._exit(STUCK_STATUS)
 
 
+def begin(
+    jobs: Jobs, storage: Storage, name: str, *, model: str | None, device: str | None = None, **how: Any
+) -> Worker:
+    """A worker that has loaded its model; the queue knows of it from now on.
+
+    Args:
+        how: As `Worker`.
+
+    Raises:
+        VideoPoetError: The model cannot be loaded.
+    """
+    jobs.see_worker(name, "loading")
+    return Worker(VideoPoet.from_pretrained(model, device=device), jobs, storage, name, **how)
+
+
 def describe(poet: VideoPoet) -> dict[str, Any]:
     """What a poet is and can make, for those who only have the queue."""
     parts = poet.parts
@@ -242,21 +257,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     storage = Storage(given.folder)
     jobs = Jobs(os.environ.get(DATABASE_VARIABLE) or storage.queue)
-    jobs.see_worker(given.name, "loading")
     try:
-        poet = VideoPoet.from_pretrained(given.model, device=given.device)
+        worker = begin(
+            jobs,
+            storage,
+            given.name,
+            model=given.model,
+            device=given.device,
+            most_jobs=given.most_jobs,
+            most_job_seconds=given.most_job_seconds,
+            most_seconds=given.most_seconds,
+        )
     except VideoPoetError as error:
         log.error("%s", error)
         return error.exit_code
-    worker = Worker(
-        poet,
-        jobs,
-        storage,
-        given.name,
-        most_jobs=given.most_jobs,
-        most_job_seconds=given.most_job_seconds,
-        most_seconds=given.most_seconds,
-    )
     signal.signal(signal.SIGTERM, lambda *_: worker.stopping.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the server says when to end
     if given.parent is not None:
