@@ -1,3 +1,4 @@
+import functools
 import importlib.util
 
 import pytest
@@ -19,9 +20,11 @@ def poet(root):
     return module.make_poet()
 
 
-@pytest.mark.parametrize("static", [False, True])
-def test_transformers_makes_the_same_tokens_from_rows_of_several_lengths(benchmark, poet, static, monkeypatch):
+@pytest.mark.parametrize("cache", ["dynamic", "static", "static-compiled"])
+def test_transformers_makes_the_same_tokens_from_rows_of_several_lengths(benchmark, poet, cache, monkeypatch):
     against = benchmark("decoding_against_transformers")
+    # Traced as for a compiler, and run without one, which would take minutes.
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
     monkeypatch.setattr(CachedPass, "__call__", CachedPass.__call__)  # counting is undone with the test
     passes = against.CountedPasses()
     window, parts = Window(poet.parts), poet.parts
@@ -33,7 +36,7 @@ def test_transformers_makes_the_same_tokens_from_rows_of_several_lengths(benchma
     ours = against.by_us(poet, rows, without, Autoregressive())(sampling)
     assert passes.number == ours.shape[1]
     pad, passes.number = parts.vocabulary.special("<pad>"), 0
-    theirs = against.by_transformers(parts.language_model, rows, without, pad, static, False, passes)
+    theirs = against.by_transformers(parts.language_model, rows, without, pad, *against.THEIRS[cache], passes)
     assert torch.equal(theirs(sampling), ours)
     assert passes.number == 2 * ours.shape[1], "one with the prompt and one without for each token"
 
