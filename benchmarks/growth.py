@@ -1,7 +1,8 @@
 """How do seconds and memory grow with a clip's frames, its size and the number of clips made together?
 
 Each point is a process of its own: its peak memory is that of the whole process, and its seconds are those of the work
-alone, without imports and without reading the model, of a first and only run, as with `videopoet generate`.
+alone, without imports and without reading the model, of a first and only run, as with `videopoet generate`. The
+processes are forked from one that has imported the libraries and computed nothing.
 
 *frames*: a film in an .mp4, with sound. *batch*: clips made together, seconds of them all. *size*: one clip; sizes that
 the model was not trained on show nothing, but their passes cost what those of a model of that size cost. *tokenizer*: a
@@ -13,18 +14,25 @@ Points are added to a file of JSON lines, and all that are in it are drawn; of e
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
-import subprocess
-import sys
+import multiprocessing
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from generate_cost import PROMPT
+import torch
+from report import report
+from streaming import PROMPT, PeakMemory
+
+from videopoet import VideoPoet, runtime
+from videopoet.generation.request import Request
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "growth.jsonl"
@@ -49,11 +57,6 @@ SERIES = {
 
 def work(series: str, value: int, model: str | None) -> Callable[[], Any]:
     """What is timed; all that comes before it is not."""
-    import torch
-
-    from videopoet import VideoPoet, runtime
-    from videopoet.generation.request import Request
-
     poet = VideoPoet.from_pretrained(model)
     settings = poet.parts.settings
     if series == "frames":
@@ -82,25 +85,25 @@ def work(series: str, value: int, model: str | None) -> Callable[[], Any]:
     return see
 
 
-def measure(series: str, value: int, model: str | None) -> None:
-    """Print the figures of one point, in whose own process this runs."""
+def measure(series: str, value: int, model: str | None) -> str:
+    """The figures of one point as a JSON line, measured in this process."""
     job = work(series, value, model)
-    from report import report
-    from streaming import PeakMemory
-
     memory, began, began_processor = PeakMemory(), time.perf_counter(), time.process_time()
     job()
-    report(
-        "growth",
-        series=series,
-        value=value,
-        seconds=round(time.perf_counter() - began, 3),
-        processor_seconds=round(time.process_time() - began_processor, 3),
-        peak_mb=round((memory.before + memory.grown()) / 1e6, 1),
-        before_mb=round(memory.before / 1e6, 1),
-        model=model or "bundled",
-        seed=SEED,
-    )
+    seconds, processor_seconds = time.perf_counter() - began, time.process_time() - began_processor
+    with contextlib.redirect_stdout(io.StringIO()) as answer:
+        report(
+            "growth",
+            series=series,
+            value=value,
+            seconds=round(seconds, 3),
+            processor_seconds=round(processor_seconds, 3),
+            peak_mb=round((memory.before + memory.grown()) / 1e6, 1),
+            before_mb=round(memory.before / 1e6, 1),
+            model=model or "bundled",
+            seed=SEED,
+        )
+    return answer.getvalue()
 
 
 def latest(lines: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
@@ -165,24 +168,19 @@ def main() -> None:
     parser.add_argument("--points", type=int, nargs="+", help="where, instead of the usual places")
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="FILE", help="JSON lines to add the points to")
     parser.add_argument("--plot", type=Path, default=PLOT, metavar="FILE", help="the SVG of all points in that file")
-    parser.add_argument("--here", action="store_true", help="measure in this process, and print only")
     given = parser.parse_args()
-    for name in given.series:
-        for value in given.points or SERIES[name].points:
-            if given.here:
-                measure(name, value, given.model)
-                continue
-            model = ["--model", given.model] if given.model else []
-            command = [sys.executable, __file__, "--here", "--series", name, "--points", str(value), *model]
-            answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-            print(answer, end="", flush=True)
-            given.results.parent.mkdir(parents=True, exist_ok=True)
-            with given.results.open("a") as file:
-                file.write(answer)
-    if not given.here:
-        series = latest(given.results.read_text().splitlines())
-        given.plot.parent.mkdir(parents=True, exist_ok=True)
-        given.plot.write_text(drawn(series))
+    given.results.parent.mkdir(parents=True, exist_ok=True)
+    given.plot.parent.mkdir(parents=True, exist_ok=True)
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["videopoet.generation.pipeline", "transformers.models.qwen3.modeling_qwen3"])
+    with ProcessPoolExecutor(1, mp_context=processes, max_tasks_per_child=1) as own_process:
+        for name in given.series:
+            for value in given.points or SERIES[name].points:
+                answer = own_process.submit(measure, name, value, given.model).result()
+                print(answer, end="", flush=True)
+                with given.results.open("a") as file:
+                    file.write(answer)
+    given.plot.write_text(drawn(latest(given.results.read_text().splitlines())))
 
 
 if __name__ == "__main__":

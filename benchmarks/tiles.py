@@ -66,8 +66,11 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=17, help="of each clip")
     parser.add_argument("--tile-size", type=int, help="pixels; without it, half of the side")
     parser.add_argument("--tile-overlap", type=int, help="pixels; without it, a quarter of a tile")
+    parser.add_argument("--alone", action="store_true", help="normalize each tile by itself, to see what is gained")
     given = parser.parse_args()
     tokenizer = VideoPoet.from_pretrained(given.model).parts.video_tokenizer
+    if given.alone:
+        tokenizer.normalizes_frames = False  # pyright: ignore[reportAttributeAccessIssue]
     device = runtime.best_device()
     for side in given.sides:
         size = given.tile_size or side // 2
@@ -82,6 +85,7 @@ def main() -> None:
             side=side,
             num_frames=given.frames,
             **vars(tiling),
+            alone=given.alone,
             **{name: round(statistics.mean(each[name] for each in found), 4) for name in found[0]},
             count=given.count,
             seed=given.seed,
