@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from videopoet.data import cluster
 from videopoet.errors import ConfigError
 
 app = typer.Typer(
@@ -28,6 +29,9 @@ Model = Annotated[
     str | None, typer.Option("--model", "-m", help="Folder or hub id of a model; without it, the one that ships.")
 ]
 Device = Annotated[str | None, typer.Option(help="Where to compute, such as cpu; without it, the best there is.")]
+Engine = Annotated[
+    cluster.Engine, typer.Option(help="Work on this machine, or on a Ray cluster whose machines share storage.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 

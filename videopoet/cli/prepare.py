@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from videopoet.cli.base import AsJson, app, check_folder, print_json
+from videopoet.cli.base import AsJson, Engine, app, check_folder, print_json
 from videopoet.errors import ConfigError
 
 
@@ -34,6 +34,7 @@ def prepare(
     ] = None,
     allow_outside: Annotated[bool, typer.Option("--allow-outside", help="Take files outside the folder too.")] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Files read at a time; else one a processor.")] = None,
+    engine: Engine = "local",
     as_json: AsJson = False,
 ) -> None:
     """Turn a folder of raw clips into a dataset: cut into shots and clips, checked, resized, split.
@@ -73,6 +74,7 @@ def prepare(
         captions=captions,
         allow_outside=allow_outside,
         workers=workers,
+        engine=engine,
         progress=True,
     )
     if as_json:

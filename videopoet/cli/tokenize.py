@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from videopoet.cli.base import AsJson, Device, Model, app, check_folder, print_json
+from videopoet.cli.base import AsJson, Device, Engine, Model, app, check_folder, print_json
 from videopoet.cli.prepare import parse_size
 
 if TYPE_CHECKING:
@@ -27,6 +27,10 @@ def tokenize(
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the codes of another model.")] = False,
     device: Device = None,
+    engine: Engine = "local",
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Of the cluster; else one a GPU, or one a processor.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Turn the clips of a dataset into codes of a model's tokenizers, which training then reads.
@@ -43,7 +47,7 @@ def tokenize(
     from videopoet.nn import ranks
 
     dataset = Dataset(data)
-    parts = poet_folder.load(None if model is None else str(model), device, None)
+    parts = poet_folder.load(None if model is None else str(model), "cpu" if engine == "ray" else device, None)
     settings = parts.settings
     if not sizes:
         others = [one for one in parts.vocabulary.config.resolutions if _has(dataset, one)]
@@ -56,9 +60,10 @@ def tokenize(
         structure=structure,
     )
     tokenizers = parts.video_tokenizer, parts.audio_tokenizer
+    where = {"engine": engine, "workers": workers, "device": device}
     with ranks.joined():
-        rank, count = ranks.rank(), ranks.count()
-        tokens.tokenize(dataset, views, *tokenizers, overwrite=overwrite, rank=rank, num_ranks=count, progress=True)
+        here = {"rank": ranks.rank(), "num_ranks": ranks.count()}
+        tokens.tokenize(dataset, views, *tokenizers, overwrite=overwrite, **here, **where, progress=True)
         ranks.wait()
         counts = tokens.finish(dataset, views) if ranks.rank() == 0 else None
     if counts is None:

@@ -17,6 +17,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from typing import Any
 from videopoet import checkpoint, runtime
 from videopoet.data.captioner import Captioner
 from videopoet.data.clips import Clip, Config, Cutter
+from videopoet.data.cluster import Engine, run_on_ray
 from videopoet.data.duplicates import Duplicates
 from videopoet.data.manifest import Listing, Source
 from videopoet.data.shards import Shards, ShardWriter, read_lines, write_lines
@@ -54,6 +56,7 @@ def prepare(
     captions: str | Path | None = None,
     allow_outside: bool = False,
     workers: int | None = None,
+    engine: Engine = "local",
     progress: bool = False,
 ) -> dict[str, Any]:
     """Cut, check and store footage for training; returns the counts, which also stand in `dataset.json`.
@@ -65,11 +68,12 @@ def prepare(
         captions: Captions for the clips; see `manifest.Listing`.
         allow_outside: Take files outside the footage's folder.
         workers: Parts prepared at a time; None is one for each processor.
+        engine: `local` is this machine, `ray` a cluster that shares storage; both write the same to the byte.
         progress: Show a bar on a terminal.
 
     Raises:
         DataError: The footage cannot be listed, or nothing of it can be trained on.
-        ConfigError: The captioner cannot be loaded.
+        ConfigError: The captioner cannot be loaded, or there is no such cluster.
         OSError: The disk is full, or the output cannot be written.
     """
     config, output = config or Config(), Path(output)
@@ -82,11 +86,10 @@ def prepare(
                 names.append(part.name)
                 yield part
 
-        workers = workers or runtime.num_processors()
-        # Files that are decoded at a time share the processors; more threads than those cost more than they give.
-        at_once = min(workers, -(-total // MEAN_PART))
-        threads = min(MOST_THREADS, max(1, runtime.num_processors() // at_once))
-        done = _here(PreparePart(config, output / PARTS, threads), named(), workers)
+        if engine == "ray":
+            done = _on_ray(config, output / PARTS, named(), next(iter(listing)), workers)
+        else:
+            done = _here(config, output / PARTS, named(), total, workers or runtime.num_processors())
         with runtime.progress(total, "footage", progress) as advance:
             for num_sources in done:
                 advance(num_sources)
@@ -184,8 +187,19 @@ def _part(sources: list[Source], config: Config) -> Part:
     return Part(hashlib.sha256(text.encode()).hexdigest()[:16], tuple(sources))
 
 
-def _here(stage: PreparePart, waiting: Iterator[Part], workers: int) -> Iterator[int]:
-    """Prepare parts on this machine, several at a time, and give what the stage returns, in order."""
+def _on_ray(config: Config, folder: Path, waiting: Iterator[Part], some: Source, workers: int | None) -> Iterator[int]:
+    """Prepare parts on a cluster, and give what the stage returns for each."""
+    # A worker has one processor, and so has its decoder.
+    stage = partial(PreparePart, config, folder.absolute(), 1)
+    on_gpus = config.captioner is not None
+    return run_on_ray(stage, waiting, output=folder, source=Path(some.video), workers=workers, on_gpus=on_gpus)
+
+
+def _here(config: Config, folder: Path, waiting: Iterator[Part], num_sources: int, workers: int) -> Iterator[int]:
+    """Prepare parts on this machine, several at a time, and give what the stage returns for each, in order."""
+    # Files that are decoded at a time share the processors; more threads than those cost more than they give.
+    at_once = min(workers, -(-num_sources // MEAN_PART))
+    stage = PreparePart(config, folder, min(MOST_THREADS, max(1, runtime.num_processors() // at_once)))
     running: deque[Future[int]] = deque()
     # Threads: the work is done by the decoders, each a process of its own.
     with ThreadPoolExecutor(workers) as pool:

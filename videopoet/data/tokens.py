@@ -17,6 +17,7 @@ import json
 import shutil
 import threading
 from collections import OrderedDict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from torch import Tensor
 from videopoet import checkpoint, runtime
 from videopoet.config import BaseConfig
 from videopoet.data import toybox
+from videopoet.data.cluster import Engine, run_on_ray
+from videopoet.data.prepare import DATASET
 from videopoet.data.prepared import Dataset, PreparedClips, stretch
 from videopoet.data.shards import Shards
 from videopoet.errors import DataError
@@ -93,7 +96,6 @@ def starts(world: PreparedClips) -> list[int]:
     return torch.linspace(0, last, min(MOST_STARTS, last + 1)).round().long().tolist()
 
 
-@torch.no_grad()
 def tokenize(
     dataset: Dataset,
     views: Views,
@@ -104,6 +106,9 @@ def tokenize(
     overwrite: bool = False,
     rank: int = 0,
     num_ranks: int = 1,
+    engine: Engine = "local",
+    workers: int | None = None,
+    device: str | None = None,
     progress: bool = False,
 ) -> None:
     """Write the codes of every clip of a dataset; what is there and whole is kept.
@@ -117,9 +122,13 @@ def tokenize(
         overwrite: Replace codes of other tokenizers.
         rank: The number of this process, which takes its share of the shards; `finish` follows once all are done.
         num_ranks: How many processes there are.
+        engine: `local` is this process, `ray` a cluster that shares storage.
+        workers: How many of the cluster there are; None is one for each GPU, or else for each processor.
+        device: What the workers of the cluster compute on; None is the best that each has.
         progress: Show a bar on a terminal.
 
     Raises:
+        ConfigError: There is no such cluster.
         DataError: The folder holds the codes of other tokenizers, or no clip can be shown in the first size.
         MediaError: Clips are off a tokenizer's grid, or OpenCV, which measures motion, is not installed.
     """
@@ -134,18 +143,19 @@ def tokenize(
     worlds = {size: PreparedClips(dataset, views.world(size)) for size in views.sizes}
     if rank == 0:
         _claim(folder, settings, views, overwrite)
-    shards = sorted(_by_shard(dataset).items())
-    mine = shards[rank::num_ranks]
-    encoder = _Encoder(worlds, views, video_tokenizer, audio_tokenizer)
-    with runtime.progress(sum(len(numbers) for _, numbers in mine), "tokens", progress) as advance:
-        for shard, numbers in mine:
-            place = folder / SHARDS / shard_folder(shard)
-            about = _about(dataset, settings, views, shard, numbers)
-            if not _is_done(place, about):
-                with checkpoint.atomic_folder(place) as target:
-                    checkpoint.save_tensors(target / CODES, encoder.codes(dataset, numbers))
-                    checkpoint.write_json(target / ABOUT, about)
-            advance(len(numbers))
+    shards = _by_shard(dataset)
+    mine = sorted(shards)[rank::num_ranks]
+    if engine == "ray":
+        places = dataset.folder.absolute(), folder.absolute()
+        stage = partial(_in_worker, *places, settings, views, video_tokenizer, audio_tokenizer, device)
+        on_gpus = device is None or device.startswith("cuda")
+        shared = {"output": folder / SHARDS, "source": dataset.folder.absolute() / DATASET}
+        done = run_on_ray(stage, mine, **shared, workers=workers, on_gpus=on_gpus)
+    else:
+        done = map(TokenizeShard(dataset, folder, settings, worlds, views, video_tokenizer, audio_tokenizer), mine)
+    with runtime.progress(sum(len(shards[shard]) for shard in mine), "tokens", progress) as advance:
+        for num_clips in done:
+            advance(num_clips)
 
 
 def finish(dataset: Dataset, views: Views, folder: str | Path | None = None) -> dict[str, Any]:
@@ -342,22 +352,49 @@ def shard_folder(shard: str) -> str:
     return f"{path.parent.name}-{path.stem}"
 
 
-class _Encoder:
-    """Turns clips into the codes of every view."""
+class TokenizeShard:
+    """The stage of tokenizing: called with a shard of pixels, it writes its codes and returns the number of its clips.
+
+    Args:
+        dataset: The clips.
+        folder: Of the cache.
+        settings: Whose codes they are.
+        worlds: How clips are shown in each size.
+        views: What is kept of each.
+        video_tokenizer: Makes the codes, on the device that it is on.
+        audio_tokenizer: Likewise.
+    """
 
     def __init__(
         self,
+        dataset: Dataset,
+        folder: Path,
+        settings: dict[str, Any],
         worlds: dict[tuple[int, int], PreparedClips],
         views: Views,
         video_tokenizer: VideoTokenizer,
         audio_tokenizer: AudioTokenizer,
     ):
+        self.dataset, self.folder, self.settings = dataset, folder, settings
         self.worlds, self.views = worlds, views
         self.video_tokenizer, self.audio_tokenizer = video_tokenizer, audio_tokenizer
         self.device = next(video_tokenizer.parameters()).device
+        self.shards = _by_shard(dataset)
 
-    def codes(self, dataset: Dataset, numbers: list[int]) -> dict[str, Tensor]:
+    @torch.no_grad()
+    def __call__(self, shard: str) -> int:
+        numbers = self.shards[shard]
+        place = self.folder / SHARDS / shard_folder(shard)
+        about = _about(self.dataset, self.settings, self.views, shard, numbers)
+        if not _is_done(place, about):
+            with checkpoint.atomic_folder(place) as target:
+                checkpoint.save_tensors(target / CODES, self.codes(numbers))
+                checkpoint.write_json(target / ABOUT, about)
+        return len(numbers)
+
+    def codes(self, numbers: list[int]) -> dict[str, Tensor]:
         """The codes of the clips of one shard; all have one size."""
+        dataset = self.dataset
         firsts = starts(next(iter(self.worlds.values())))
         height, width = dataset.sizes[2 * numbers[0]], dataset.sizes[2 * numbers[0] + 1]
         pairs = [(number, first) for number in numbers for first in firsts]
@@ -387,6 +424,23 @@ class _Encoder:
             codes = torch.cat(parts).unflatten(0, (len(numbers), len(firsts)))
             tensors[name] = codes.to(torch.int16 if largest <= 1 << 15 else torch.int32)
         return tensors
+
+
+def _in_worker(
+    data: Path,
+    folder: Path,
+    settings: dict[str, Any],
+    views: Views,
+    video_tokenizer: VideoTokenizer,
+    audio_tokenizer: AudioTokenizer,
+    device: str | None,
+) -> TokenizeShard:
+    """The stage in a worker of a cluster, which opens the dataset and computes on a device of its own."""
+    dataset = Dataset(data)
+    worlds = {size: PreparedClips(dataset, views.world(size)) for size in views.sizes}
+    place = device or runtime.best_device()
+    tokenizers = video_tokenizer.to(place), audio_tokenizer.to(place)
+    return TokenizeShard(dataset, folder, settings, worlds, views, *tokenizers)
 
 
 def _by_shard(dataset: Dataset) -> dict[str, list[int]]:
