@@ -131,14 +131,13 @@ class FrameNorm(nn.GroupNorm):
         if past is None or past.statistics is None:
             frames = super().forward(frames)
         else:
-            groups = rearrange(frames, "n (g c) h w -> n g (c h w)", g=self.num_groups)
-            mean, variance = past.statistics.of(self, groups)
-            scale = (variance + self.eps).rsqrt().expand(-1, -1, self.num_channels // self.num_groups)
-            scale, shift = (each.flatten(1)[..., None, None] for each in (scale, -mean * scale))  # (N, C, 1, 1)
-            if self.affine:
-                weight, bias = self.weight[:, None, None], self.bias[:, None, None]
-                scale, shift = scale * weight, shift * weight + bias
-            frames = torch.addcmul(shift, frames.float(), scale).to(input.dtype)
+            mean, variance = past.statistics.of(self, frames.unflatten(1, (self.num_groups, -1)).flatten(2))
+            mean, variance = (each.expand(-1, -1, self.num_channels // self.num_groups) for each in (mean, variance))
+            weight, bias = (each.repeat(len(frames)) if self.affine else None for each in (self.weight, self.bias))
+            # What a batch norm does with the statistics that it was trained on, and each frame's channels are its own.
+            channels = frames.flatten(0, 1)[None]
+            normalized = F.batch_norm(channels, mean.flatten(), variance.flatten(), weight, bias, eps=self.eps)
+            frames = normalized.view_as(frames)
         return rearrange(frames, "(b t) c h w -> b c t h w", b=input.shape[0])
 
 
