@@ -206,6 +206,26 @@ def test_a_batch_aligns_outputs_and_counts_its_padding():
     assert torch.equal(batch.to("cpu").tokens, batch.tokens)
 
 
+@pytest.mark.parametrize("name", ["text_to_video", "inpainting", "video_to_audio"])
+def test_neighbours_are_at_the_places_before_and_above(name):
+    rows = [build(TASKS[name], VOCABULARY, random_pieces(TASKS[name], seed, num_words=seed)) for seed in (1, 4)]
+    batch = batch_rows(rows, PAD)
+    outputs = batch.targets[0].nonzero().flatten().tolist()
+    found = {False: set(), True: set()}
+    for position in outputs:
+        time, row, column = batch.places[0, position].tolist()
+        for is_above, neighbour in enumerate(batch.neighbours[position]):
+            assert neighbour == -1 or (neighbour in outputs and neighbour < position)
+            if neighbour != -1:
+                expected = [time, row - 1, column] if is_above else [time - 1, row, column]
+                assert batch.places[:, neighbour].tolist() == [expected, expected]
+                found[bool(is_above)].add(position)
+    if name == "video_to_audio":  # 3 levels of 7 frames
+        assert (len(found[False]), len(found[True])) == (14, 0)
+    else:  # 5 latent frames of 2 x 3
+        assert (len(found[False]), len(found[True])) == (24, 15)
+
+
 def test_a_batch_of_one_shape_has_no_padding():
     task = TASKS["text_to_video"]
     assert batch_rows([build(task, VOCABULARY, random_pieces(task, seed)) for seed in range(3)], PAD).num_padding == 0

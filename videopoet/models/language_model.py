@@ -1,7 +1,7 @@
 """The prefix language model: any Hugging Face causal LM, whose vocabulary has grown by media tokens.
 
 It sees vectors and ids; what the ids stand for is `sequence`'s business. On disk it is a standard Hugging Face folder
-that plain `transformers` opens, beside a `token_embedding/` of our own.
+that plain `transformers` opens, beside a `token_embedding/` of our own, and a `draft_head/` where it has one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from videopoet import pretrained
 from videopoet.checkpoint import load_component, load_weights, read_json, save_component
 from videopoet.config import BaseConfig
 from videopoet.errors import ConfigError
-from videopoet.models import growth, masks, token_embedding
+from videopoet.models import draft_head, growth, masks, token_embedding
+from videopoet.models.draft_head import DraftHead
 from videopoet.models.token_embedding import TokenEmbedding
 
 MOST_LOGITS = 2**25
@@ -78,6 +79,8 @@ class LanguageModel(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.embedding = embedding
+        self.draft_head: DraftHead | None = None
+        """Guesses tokens for a decoder that checks them; the model gives what it gives without it."""
         self.reader: Callable[[Tensor, Tensor], Tensor] | None = None
         """Gives the features, (N, n, F), of prompts, int64 ids (N, n), of which bool (N, n) are visible. It is no part
         of the model: it is neither trained nor saved with it."""
@@ -166,6 +169,8 @@ class LanguageModel(nn.Module):
         folder = Path(folder)
         pretrained.save_network(self.backbone, folder)
         save_component(folder / "token_embedding", self.embedding.config, self.embedding.state_dict())
+        if self.draft_head is not None:
+            save_component(folder / "draft_head", self.draft_head.config, self.draft_head.state_dict())
 
     @classmethod
     def load(cls, folder: str | Path, dtype: torch.dtype = torch.float32) -> Self:
@@ -189,7 +194,12 @@ class LanguageModel(nn.Module):
             exactly=True,
             dtype=dtype,
         )
-        return cls(backbone, embedding.to(dtype)).eval()
+        model = cls(backbone, embedding.to(dtype))
+        if (folder / "draft_head").is_dir():
+            config, tensors = load_component(folder / "draft_head", draft_head.Config)
+            head = model.add_draft_head(config.hidden_width)
+            load_weights(head, tensors, folder / "draft_head")
+        return model.eval()
 
     @classmethod
     def shaped_as(cls, folder: str | Path) -> Self:
@@ -200,7 +210,22 @@ class LanguageModel(nn.Module):
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
         values = read_json(Path(folder) / "token_embedding" / "config.json")
         embedding = TokenEmbedding(token_embedding.Config.from_dict(values))
-        return cls(AutoModelForCausalLM.from_config(config, dtype=torch.float32), embedding)
+        model = cls(AutoModelForCausalLM.from_config(config, dtype=torch.float32), embedding)
+        if (Path(folder) / "draft_head").is_dir():
+            values = read_json(Path(folder) / "draft_head" / "config.json")
+            model.add_draft_head(draft_head.Config.from_dict(values).hidden_width)
+        return model
+
+    def add_draft_head(self, hidden_width: int) -> DraftHead:
+        """Give the model a head of fresh weights, in place of one that it may have.
+
+        Args:
+            hidden_width: Inside of the head.
+        """
+        table = self.head_weight
+        config = draft_head.Config(width=table.shape[1], hidden_width=hidden_width)
+        self.draft_head = DraftHead(config).to(table.device, table.dtype)
+        return self.draft_head
 
     @property
     def num_layers(self) -> int:
@@ -300,6 +325,29 @@ class LanguageModel(nn.Module):
             use_cache=cache is not None,
         ).last_hidden_state
 
+    def draft(
+        self, hidden: Tensor, tokens: Tensor, modality: Tensor, placed: Tensor, wanted: Tensor, around: Tensor
+    ) -> Tensor:
+        """States, (B, N, D), whose logits are guesses at the tokens of positions that the model has not come to.
+
+        What they are made of learns nothing from them: the rest of the model is trained as if there were no guesses.
+
+        Args:
+            hidden: (B, L, D), of all positions.
+            tokens: (B, L).
+            modality: (B, L).
+            placed: (B, L, D), `embedding.of_places`.
+            wanted: (B, N), positions.
+            around: (B, N, 2), the neighbours of each; -1 where it has none, and else one with a state and a token.
+        """
+        assert self.draft_head is not None, "this model has no draft head"
+        sources = around.clamp_min(0).flatten(1)  # (B, 2 N)
+        with torch.no_grad():
+            read = self.embed_tokens(tokens.gather(1, sources).clamp_min(0), modality.gather(1, sources))
+        pairs = (_at(hidden.detach(), sources), read)
+        states, read = (vectors.unflatten(1, (-1, 2)) for vectors in pairs)  # (B, N, 2, D)
+        return self.draft_head(states, read, around >= 0, _at(placed.detach(), wanted))
+
     def recompute_layers(self) -> None:
         """Keep only what enters each layer for the backward pass, and compute its inner values there again."""
         self.backbone.gradient_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
@@ -308,20 +356,23 @@ class LanguageModel(nn.Module):
         """Logits over the ids in [start, stop), (..., stop - start), of hidden states (..., D)."""
         return self.head_shape(F.linear(hidden, *self._head(start, stop)))
 
-    def loss(self, hidden: Tensor, tokens: Tensor, ranges: Tensor) -> Tensor:
+    def loss(self, hidden: Tensor, tokens: Tensor, ranges: Tensor, *, head_learns: bool = True) -> Tensor:
         """Cross-entropy in nats, (N,) fp32, of tokens (N,) among the ids that `ranges` (N, 2) allows."""
         losses = hidden.new_zeros(len(tokens), dtype=torch.float32)
         for start, stop in ranges.unique(dim=0).tolist():
             chosen = ((ranges[:, 0] == start) & (ranges[:, 1] == stop)).nonzero().flatten()
-            values = self.loss_within(hidden[chosen], tokens[chosen], start, stop)
+            values = self.loss_within(hidden[chosen], tokens[chosen], start, stop, head_learns=head_learns)
             losses = losses.index_put((chosen,), values)  # pyright: ignore[reportArgumentType]
         return losses
 
-    def loss_within(self, hidden: Tensor, tokens: Tensor, start: int, stop: int) -> Tensor:
+    def loss_within(self, hidden: Tensor, tokens: Tensor, start: int, stop: int, *, head_learns: bool = True) -> Tensor:
         """Cross-entropy in nats, (N,) fp32, of tokens (N,) among the ids in [start, stop)."""
         size = max(1, MOST_LOGITS // (stop - start))
         chunks = list(zip(hidden.split(size), (tokens - start).split(size), strict=True))
-        head = (*self._head(start, stop), self.head_shape)
+        weight, bias = self._head(start, stop)
+        if not head_learns:
+            weight, bias = weight.detach(), None if bias is None else bias.detach()
+        head = (weight, bias, self.head_shape)
         if len(chunks) == 1:
             return _cross_entropy(*chunks[0], *head)
         return torch.cat(
@@ -334,6 +385,11 @@ class LanguageModel(nn.Module):
     def _head(self, start: int, stop: int) -> tuple[Tensor, Tensor | None]:
         bias = self.head_bias
         return self.head_weight[start:stop], None if bias is None else bias[start:stop]
+
+
+def _at(vectors: Tensor, positions: Tensor) -> Tensor:
+    """Those, (B, N, D), of vectors (B, L, D) that stand at positions (B, N)."""
+    return vectors.gather(1, positions[..., None].expand(-1, -1, vectors.shape[2]))
 
 
 def without_dropout(config: Any) -> Any:

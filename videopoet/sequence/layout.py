@@ -28,6 +28,8 @@ from videopoet.sequence.vocabulary import MODALITIES, Vocabulary
 UNKNOWN = -1
 """A code or token that is still to be generated. No embedding has such a row, so feeding one to a model fails."""
 
+VIDEO = MODALITIES.index("video")
+
 _LETTER = {"text": "t", "video": "v", "audio": "a"}
 
 
@@ -200,6 +202,21 @@ class Batch:
     def num_padding(self) -> int:
         """Positions spent on padding, of `tokens.numel()`."""
         return int(self.padding.sum())
+
+    @property
+    def neighbours(self) -> list[tuple[int, int]]:
+        """For each position of an output the one at its place a latent frame before (in sound: a level before), and
+        the one above it; -1 where there is none. Rows with outputs of one shape have the same."""
+        latest: dict[tuple[int, ...], int] = {}
+        neighbours = []
+        for position, (modality, place) in enumerate(
+            zip(self.modality[0].tolist(), self.places[0].tolist(), strict=True)
+        ):
+            time, row, column = place
+            above = latest.get((modality, time, row - 1, column), -1) if modality == VIDEO else -1
+            neighbours.append((latest.get((modality, time - 1, row, column), -1), above))
+            latest[modality, time, row, column] = position
+        return neighbours
 
     def attention_mask(self, causal_prefix: bool = False) -> Tensor:
         """Which position (second to last axis) sees which (last axis), bool (B, 1, L, L). See `attention_mask`."""

@@ -1,4 +1,7 @@
-"""The language model's objective: predict each output token from the prefix and the outputs before it."""
+"""The language model's objective: predict each output token from the prefix and the outputs before it.
+
+A draft head, where the model has one, learns beside it to guess the same tokens from their neighbours alone.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from videopoet import runtime
 from videopoet.data.mixture import TaskBatch
 from videopoet.models.language_model import LanguageModel
+from videopoet.sequence.layout import Batch
 from videopoet.training.loop import Losses, Objective
 
 
@@ -30,19 +35,41 @@ class NextToken(Objective):
         self.blocks = model.layers
 
     def __call__(self, batch: TaskBatch, step: int, generator: torch.Generator) -> Losses:
-        loss = self.loss(batch)
+        losses = self.losses(batch)
         padding = batch.rows.num_padding
         tokens = batch.rows.tokens.numel() - padding
-        return Losses(loss, {f"loss_{batch.task}": loss.detach()}, tokens=tokens, padding=padding)
+        figures: dict[str, float | Tensor] = {name: loss.detach() for name, loss in losses.items()}
+        return Losses(torch.stack([*losses.values()]).sum(), figures, tokens=tokens, padding=padding)
 
-    def loss(self, batch: TaskBatch) -> torch.Tensor:
+    def loss(self, batch: TaskBatch) -> Tensor:
         """Mean cross-entropy in nats of the tokens that the model chooses."""
+        return self.losses(batch)[f"loss_{batch.task}"]
+
+    def losses(self, batch: TaskBatch) -> dict[str, Tensor]:
+        """The same by the name that it has in the journal, and that of the draft head's guesses."""
         rows = batch.rows
         embeddings = self.model.embed(rows.tokens[:, :-1], rows.modality[:, :-1], rows.places[:, :-1])
         mask = rows.attention_mask(self.model.causal_prefix)[:, :, :-1, :-1]
         hidden = self.model(embeddings, mask, rows.positions[:, :-1])
         chosen = rows.targets[:, 1:]
-        return self.model.loss(hidden[chosen], rows.tokens[:, 1:][chosen], rows.ranges[:, 1:][chosen]).mean()
+        loss = self.model.loss(hidden[chosen], rows.tokens[:, 1:][chosen], rows.ranges[:, 1:][chosen]).mean()
+        losses = {f"loss_{batch.task}": loss}
+        if self.model.draft_head is not None:
+            losses[f"draft_loss_{batch.task}"] = self._draft_loss(rows, hidden)
+        return losses
+
+    def _draft_loss(self, rows: Batch, hidden: Tensor) -> Tensor:
+        around = torch.tensor(rows.neighbours, device=hidden.device)  # (L, 2)
+        wanted = (rows.targets[0] & (around >= 0).any(dim=1)).nonzero().flatten()  # the same in all rows
+        every = wanted.expand(len(hidden), -1)
+        placed = self.model.embedding.of_places(rows.modality, rows.places)
+        states = self.model.draft(
+            hidden, rows.tokens, rows.modality, placed, every, around[wanted].expand(len(hidden), -1, -1)
+        )
+        tokens, ranges = rows.tokens.gather(1, every).flatten(), rows.ranges[:, wanted].flatten(0, 1)
+        losses = self.model.loss(states.flatten(0, 1), tokens, ranges, head_learns=False)
+        # Text has no neighbours: then the loss is zero, and still one that a gradient can be taken of.
+        return losses.sum() / max(1, len(losses)) + 0 * states.sum()
 
     @torch.no_grad()
     def validate(self, folder: Path) -> dict[str, float]:
@@ -50,7 +77,8 @@ class NextToken(Objective):
         losses: dict[str, list[float]] = {}
         for batch in self.validation:
             with runtime.autocast(batch.rows.tokens.device):
-                losses.setdefault(f"loss_{batch.task}", []).append(self.loss(batch).item())
+                for name, loss in self.losses(batch).items():
+                    losses.setdefault(name, []).append(loss.item())
         if self.write_samples:
             self.write_samples(folder)
         return {name: sum(values) / len(values) for name, values in losses.items()}

@@ -94,6 +94,15 @@ def test_exact_decoders_draw_from_the_models_distribution(poet, rows, sampling, 
     assert p_value(drawn(poet, decoder, *rows, sampling), probabilities) > 0.001
 
 
+@pytest.mark.parametrize("sampling", SAMPLINGS.values(), ids=list(SAMPLINGS))
+def test_drafts_of_a_head_leave_the_distribution_as_it_is(make_poet, rows, sampling):
+    poet = make_poet()
+    for weight in poet.parts.language_model.add_draft_head(24).parameters():
+        torch.nn.init.normal_(weight, std=0.5, generator=generator("head"))
+    probabilities = true_probabilities(poet, *rows, sampling)
+    assert p_value(drawn(poet, Speculative(2, 10**6), *rows, sampling), probabilities) > 0.001
+
+
 def test_a_slightly_different_distribution_is_told_apart(poet, rows):
     draws = drawn(poet, Autoregressive(), *rows, SAMPLINGS["top-k"])
     other = true_probabilities(poet, *rows, Sampling(top_k=3, temperature=1.8))

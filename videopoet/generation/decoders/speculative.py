@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Generator, Tensor
@@ -21,20 +22,22 @@ class Speculative(Decoder):
 
     Exact: a token is a function of the tokens before it and of its position's noise, so a guess that equals what the
     model chooses after right tokens is right, and the result is what `Autoregressive` gives for the same streams (up
-    to the rounding of passes of another length). A guess is first the code at the same place of the latent frame
-    before, then what the last pass chose there. Rows go on at their own speed. A text, which may end early, is left to
-    `Autoregressive`, and so is a batch that is busy enough with one token per row.
+    to the rounding of passes of another length). A guess is first what the model's draft head chooses with that noise,
+    where it has one, else the code at the same place of the latent frame before; then what the last pass chose there.
+    Rows go on at their own speed. A text, which may end early, is left to `Autoregressive`, and so is a batch that is
+    busy enough with one token per row.
 
     Args:
         window: The most guesses that a pass checks in a row.
         most_guesses: The most that it checks in all rows together.
+        drafts: Let the model's draft head guess.
     """
 
     LEAST_WINDOW = 4
     """With fewer guesses a pass costs more than it saves."""
 
-    def __init__(self, window: int = 16, most_guesses: int = 32):
-        self.window, self.most_guesses = window, most_guesses
+    def __init__(self, window: int = 16, most_guesses: int = 32, drafts: bool = True):
+        self.window, self.most_guesses, self.drafts = window, most_guesses, drafts
 
     @torch.no_grad()
     def decode(
@@ -65,11 +68,17 @@ class Speculative(Decoder):
         mask, positions = batch.attention_mask(model.causal_prefix), batch.positions
         placed = model.embedding.of_places(batch.modality, batch.places)  # (B, L, D)
         read = cached_pass(model, len(tokens), length)
+        choose = partial(_choose, read, bool(against), ranges, sampling)
+        drafts = _Drafts(model, batch, placed, unknown) if self.drafts and model.draft_head is not None else None
         first = [0] * num_rows  # of each row, the first index not yet settled
         offsets = torch.arange(size, device=device)
         while (settled := min(first)) < len(unknown):
             window = (torch.tensor(first, device=device)[:, None] + offsets).clamp_max(len(unknown) - 1)  # (R, W)
             places = unknown[window]
+            if noise is not None:
+                noise.draw([min(index + size, len(unknown)) for index in first])
+            if drafts is not None:
+                drafts.fill(tokens, window, lambda states, late: choose(states, late, noise and noise.of(late)))
             guesses = self._guesses(tokens[:num_rows], places, before[window], ranges[settled][0])
             tokens.scatter_(1, places.repeat(num_copies, 1), guesses.repeat(num_copies, 1))
 
@@ -79,10 +88,18 @@ class Speculative(Decoder):
             num_fed = max(end - start for start, end in zip(fed, last, strict=True))
             hidden = _feed(read, model, batch, tokens, placed, mask, positions, fed * num_copies, num_fed)
             starts = torch.tensor(fed, device=device)[:, None]
+            if drafts is not None:
+                drafts.keep(hidden, tokens, starts.repeat(num_copies, 1))
             asked = (places - 1 - starts).clamp_min(0).repeat(num_copies, 1)  # of a complete row, any
             hidden = hidden.gather(1, asked[..., None].expand(-1, -1, hidden.shape[2]))  # (B, W, D)
 
-            chosen = self._choose(read, hidden, window, ranges, sampling, noise, first)
+            if noise is None:
+                chosen = choose(hidden, window, None)
+            else:  # in the order in which noise is held, which is far larger than the states
+                slots = window % size
+                order = torch.zeros_like(window).scatter_(1, slots, offsets.expand_as(window))
+                hidden = hidden.gather(1, order.repeat(num_copies, 1)[..., None].expand_as(hidden))
+                chosen = choose(hidden, window.gather(1, order), noise.held).gather(1, slots)
             right = (chosen == guesses).cumprod(dim=1).sum(dim=1).tolist()
             complete = torch.tensor([index >= len(unknown) for index in first], device=device)[:, None]
             chosen = torch.where(complete, guesses, chosen)
@@ -109,45 +126,32 @@ class Speculative(Decoder):
             tokens.scatter_(1, place, torch.where(tokens.gather(1, place) == UNKNOWN, guess, tokens.gather(1, place)))
         return tokens.gather(1, places)
 
-    def _choose(
-        self,
-        read: CachedPass,
-        hidden: Tensor,
-        window: Tensor,
-        ranges: list[list[int]],
-        sampling: Sampling,
-        noise: _Noise | None,
-        first: Sequence[int],
-    ) -> Tensor:
-        """Tokens, (R, W), for the indices in `window`, from hidden states (R or 2 R, W, D)."""
-        size = window.shape[1]
-        last = [min(index + size, len(ranges)) for index in first]
-        guided = len(hidden) > len(window)
+
+def _choose(
+    read: CachedPass,
+    guided: bool,
+    ranges: list[list[int]],
+    sampling: Sampling,
+    hidden: Tensor,
+    window: Tensor,
+    noise: Tensor | None,
+) -> Tensor:
+    """Tokens, (R, W), for the indices in `window`, from hidden states (R or 2 R, W, D) and noise (R, W, V)."""
+    indices = window.flatten().tolist()
+    chosen = None
+    for start, stop in sorted({(ranges[index][0], ranges[index][1]) for index in indices}):
+        logits = guided_logits(read, hidden, guided, start, stop, sampling.guidance_scale)
+        shaped = scores(logits, sampling)
         if noise is not None:
-            noise.draw(last)
-        chosen, slots = None, window % size
-        if noise is not None:  # in the order in which noise is held
-            order = torch.zeros_like(window).scatter_(
-                1, slots, torch.arange(size, device=window.device).expand_as(window)
-            )
-            order = order.repeat(2 if guided else 1, 1)
-            hidden = hidden.gather(1, order[..., None].expand_as(hidden))
-        kinds = {tuple(ranges[index]) for start, stop in zip(first, last, strict=True) for index in range(start, stop)}
-        for start, stop in sorted(kinds):
-            logits = guided_logits(read, hidden, guided, start, stop, sampling.guidance_scale)
-            shaped = scores(logits, sampling)
-            if noise is not None:
-                shaped = shaped + noise.held[:, :, : stop - start]
-            here = start + shaped.argmax(dim=2)
-            if noise is not None:
-                here = here.gather(1, slots)
-            if chosen is None:
-                chosen = here
-            else:
-                fits = torch.tensor([ranges[index][0] == start for index in window.flatten().tolist()])
-                chosen = torch.where(fits.view_as(window).to(window.device), here, chosen)
-        assert chosen is not None
-        return chosen
+            shaped = shaped + noise[:, :, : stop - start]
+        here = start + shaped.argmax(dim=2)
+        if chosen is None:
+            chosen = here
+        else:
+            fits = torch.tensor([ranges[index][0] == start for index in indices])
+            chosen = torch.where(fits.view_as(window).to(window.device), here, chosen)
+    assert chosen is not None
+    return chosen
 
 
 class _Noise:
@@ -170,6 +174,49 @@ class _Noise:
                 new = gumbel_noise((stop - start, width), stream).to(self.held.device)
                 self.held[row, [index % self.size for index in range(start, stop)], :width] = new
                 self.drawn[row] = stop
+
+    def of(self, window: Tensor) -> Tensor:
+        """That of indices (R, N), (R, N, V)."""
+        return self.held.gather(1, (window % self.size)[..., None].expand(-1, -1, self.held.shape[2]))
+
+
+class _Drafts:
+    """First guesses of the model's draft head, and the states that it makes them of."""
+
+    def __init__(self, model: LanguageModel, batch: Batch, placed: Tensor, unknown: Tensor):
+        self.model, self.modality, self.placed, self.unknown = model, batch.modality, placed, unknown
+        self.around = torch.tensor(batch.neighbours, device=unknown.device)[unknown]  # (U, 2)
+        self.states = torch.zeros_like(placed)
+        self.is_read = torch.zeros_like(batch.tokens, dtype=torch.bool)
+
+    def keep(self, hidden: Tensor, tokens: Tensor, starts: Tensor) -> None:
+        """Remember the hidden states, (B, F, D), of positions from `starts`, (B, 1), on."""
+        offsets = torch.arange(hidden.shape[1], device=starts.device)
+        step = (starts + offsets).clamp_max(tokens.shape[1] - 1)  # (B, F)
+        self.states.scatter_(1, step[..., None].expand_as(hidden), hidden)
+        self.is_read.scatter_(1, step, tokens.gather(1, step) != UNKNOWN)
+
+    def fill(self, tokens: Tensor, window: Tensor, choose: Callable[[Tensor, Tensor], Tensor]) -> None:
+        """Write guesses into tokens, (B, L), where a window, (R, W), has none and its neighbours have been read.
+
+        `choose` gives the tokens, (R, N), for states (B, N, D) and indices (R, N).
+        """
+        places, around = self.unknown[window], self.around[window]
+        exists = around >= 0  # (R, W, 2)
+        is_read = self.is_read.gather(1, around.clamp_min(0).flatten(1)).view_as(around)
+        there = tokens.gather(1, places)
+        fits = (there == UNKNOWN) & exists.any(dim=2) & (is_read | ~exists).all(dim=2)
+        columns = fits.any(dim=0).nonzero()
+        if not len(columns):
+            return
+        late = slice(int(columns[0]), None)  # what has no guess yet is at the end
+        copies = len(tokens) // len(window)
+        every = places[:, late].repeat(copies, 1)
+        states = self.model.draft(
+            self.states, tokens, self.modality, self.placed, every, around[:, late].repeat(copies, 1, 1)
+        )
+        drafted = torch.where(fits[:, late], choose(states, window[:, late]), there[:, late])
+        tokens.scatter_(1, every, drafted.repeat(copies, 1))
 
 
 def _feed(
