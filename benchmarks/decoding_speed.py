@@ -1,7 +1,8 @@
 """How many passes and seconds a clip's tokens take: one at a time, and by checked guesses, side by side.
 
 Every strategy decodes the same requests with the same seeds, one after the other in turns, so that all meet the same
-machine; `same_tokens` says how many clips came out pixel for pixel as token by token. Sound is left out.
+machine; `same_tokens` says how many clips came out pixel for pixel as token by token. Sound is left out. A model with a
+draft head is measured with its drafts and without.
 """
 
 from __future__ import annotations
@@ -57,7 +58,9 @@ def main() -> None:
             for index, prompt in enumerate(world.scene(number).caption for number in range(num_rows))
         ]
         strategies: dict[str, Decoder] = {"autoregressive": Autoregressive()}
-        strategies |= {f"window {size}": Speculative(size, most_guesses=size * num_rows) for size in given.windows}
+        strategies |= {f"window {size}": Speculative(size, size * num_rows, drafts=False) for size in given.windows}
+        if poet.parts.language_model.draft_head is not None:
+            strategies |= {f"window {size}, drafts": Speculative(size, size * num_rows) for size in given.windows}
         seconds: dict[str, list[float]] = {name: [] for name in strategies}
         counted, clips = {}, {}
         for repeat in range(1 + given.repeats):
