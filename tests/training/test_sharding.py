@@ -31,6 +31,7 @@ VARIANTS = {
     "muon, recomputed, parts frozen": {"name": "muon", "recompute": True, "frozen": ("backbone.model.layers.0.mlp",)},
     "lora": {"lora": True},
     "kept text, clipped": {"keep_text": True, "clip": 1e-2},
+    "draft head": {"drafts": True},
 }
 
 
@@ -38,7 +39,7 @@ class Stop(Exception):
     pass
 
 
-def make_objective(recompute: bool, lora: bool, keep_text: bool) -> tuple[NextToken, object]:
+def make_objective(recompute: bool, lora: bool, keep_text: bool, drafts: bool) -> tuple[NextToken, object]:
     torch.manual_seed(0)
     config = AutoConfig.for_model(
         "llama", vocab_size=TEXT, hidden_size=16, num_hidden_layers=3, num_attention_heads=2, num_key_value_heads=1,
@@ -48,6 +49,8 @@ def make_objective(recompute: bool, lora: bool, keep_text: bool) -> tuple[NextTo
     model = LanguageModel.from_text_model(
         backbone, VOCABULARY.size, VOCABULARY.range("video"), (2, 16), TEXT, generator("grow")
     )
+    if drafts:
+        model.add_draft_head(9)
     if recompute:
         model.recompute_layers()
     if keep_text:
@@ -72,7 +75,7 @@ def batch(index: int) -> TaskBatch:
 
 def train(folder, sharding, accumulation, variant, stop, resume):
     settings = dict(VARIANTS[variant])
-    built = {name: settings.pop(name, False) for name in ("recompute", "lora", "keep_text")}
+    built = {name: settings.pop(name, False) for name in ("recompute", "lora", "keep_text", "drafts")}
     objective, adapted = make_objective(**built)
     config = loop.Config(
         num_steps=STEPS,
