@@ -109,10 +109,16 @@ def test_a_process_that_someone_ended_is_replaced(clip_path, nursery):
     assert only_forker(nursery) is not first
 
 
-def test_a_fork_whose_maker_ends_is_named_and_not_waited_for(clip_path, monkeypatch, nursery):
-    as_child(monkeypatch, "import os, signal; os.kill(os.getppid(), signal.SIGKILL)")
+def test_a_fork_that_is_ended_with_its_maker_is_named_and_not_waited_for(clip_path, monkeypatch, nursery):
+    begun = "pipe.write(b'b' + (2).to_bytes(8, 'little') + b'{}'); pipe.flush()"
+    as_child(monkeypatch, f"{begun}; import time; time.sleep(60)")
+    reading = stream(clip_path, nursery, what="video", limits=Limits())
+    next(reading)
+    child = reading.gi_frame.f_locals["child"]
+    child.forker.process.kill()
+    child.kill()
     with pytest.raises(MediaError, match="SIGKILL"):
-        messages(clip_path, nursery)
+        next(reading)
     monkeypatch.undo()
     assert len(messages(clip_path, nursery)) > 17
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Generic, TypeVar
 
 import torch
@@ -28,23 +29,35 @@ BLACK_MEAN, BLACK_CELL = 10.0, 28.0
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Look:
     """What a frame is compared by."""
 
+    pixels: Tensor
+    """uint8 (3, H, W)"""
     cells: Tensor
     """float32 (3, 16, 16), from 0 to 255"""
-    colours: Tensor
-    """Shares of 64 colours, (64,)"""
 
     @classmethod
     def of(cls, frame: Tensor) -> Look:
         """The look of a frame, uint8 (3, H, W)."""
-        cells = F.adaptive_avg_pool2d(frame.float(), THUMBNAIL)
+        return cls(frame, F.adaptive_avg_pool2d(frame.float(), THUMBNAIL))
+
+    @cached_property
+    def colours(self) -> Tensor:
+        """Shares of 64 colours, (64,)."""
         # Four steps of each channel, from a quarter of the pixels each way: a histogram needs no more.
-        steps = (frame[:, ::2, ::2] >> 6).long()
+        steps = (self.pixels[:, ::2, ::2] >> 6).long()
         colours = torch.bincount((steps[0] * 16 + steps[1] * 4 + steps[2]).flatten(), minlength=64).float()
-        return cls(cells, colours / colours.sum())
+        return colours / colours.sum()
+
+    def change(self, before: Look) -> float:
+        """Mean difference of the two thumbnails, of 255."""
+        return float((self.cells - before.cells).abs().mean())
+
+    def recoloured(self, before: Look) -> float:
+        """Share of the pixels that have other colours."""
+        return float((self.colours - before.colours).abs().sum() / 2)
 
     @property
     def is_black(self) -> bool:
@@ -89,8 +102,9 @@ def shots(frames: Iterable[tuple[T, Look]]) -> Iterator[Seen[T]]:
     for frame, look in frames:
         change = recoloured = 0.0
         if before is not None:
-            change = float((look.cells - before.cells).abs().mean())
-            recoloured = float((look.colours - before.colours).abs().sum() / 2)
+            change = look.change(before)
+            if change > LARGE_CHANGE:  # else it decides nothing
+                recoloured = look.recoloured(before)
         before = look
         held.append((frame, look, change, recoloured))
         if len(held) > REACH:

@@ -7,6 +7,7 @@ import struct
 from bisect import bisect_right, insort
 from collections import deque
 from collections.abc import Iterator
+from fractions import Fraction
 from typing import Any, BinaryIO
 
 import av
@@ -232,10 +233,10 @@ class Packets:
     def _iterate(self) -> Iterator[av.Packet]:
         seconds: dict[int, float] = {}  # of a tick, by stream: fractions are slow
         for packet in self.container.demux():
-            if packet.pts is not None and packet.time_base:
+            if packet.pts is not None:
                 tick = seconds.get(packet.stream_index)
                 if tick is None:
-                    tick = seconds[packet.stream_index] = float(packet.time_base)
+                    tick = seconds[packet.stream_index] = float(packet.time_base or 0)
                 time = (packet.pts + (packet.duration or 0)) * tick
                 if self.position is None:
                     self.position = time
@@ -314,6 +315,7 @@ class VideoTrack:
         if stream.metadata.get("alpha_mode") == "1" and self.decoder.name in ALPHA_DECODERS:
             self.decoder = av.CodecContext.create(ALPHA_DECODERS[self.decoder.name], "r")
         self.decoder.thread_count = request.threads or min(MOST_THREADS, num_processors())
+        self.base: Fraction | None = None  # of the frames' times; to make it anew for each of them is slow
         self.clock = 0.0
         self.begun = self.damaged = self.is_interlaced = self.skips = False
         self.view: View | None = None
@@ -341,9 +343,11 @@ class VideoTrack:
                 raise broken(f"its video is damaged at {self.clock:.1f} s")
             self.begun = True
             self.is_interlaced |= frame.interlaced_frame
-            base = frame.time_base or self.stream.time_base or 0
-            start = float(frame.pts * base) if frame.pts is not None else self.clock
-            end = start + (float(frame.duration * base) or 1 / (self.rate or 25.0))
+            if self.base is None:
+                self.base = frame.time_base or self.stream.time_base or Fraction(0)
+            above, below = self.base.numerator, self.base.denominator
+            start = frame.pts * above / below if frame.pts is not None else self.clock
+            end = start + (frame.duration * above / below or 1 / (self.rate or 25.0))
             self.clock = end
             yield start, end, frame
 
@@ -406,7 +410,9 @@ class View:
         self.graph.push(frame)
         plane: Any = self.graph.pull().planes[0]
         data, stride, row = memoryview(plane), plane.line_size, self.width * self.channels
-        return b"".join(data[start : start + row] for start in range(0, stride * self.height, stride))
+        if stride == row:
+            return bytes(data[: row * self.height])
+        return b"".join([data[start : start + row] for start in range(0, stride * self.height, stride)])
 
     def _steps(self, frame: av.VideoFrame, placement: Placement) -> list[str]:
         scale = f"scale={placement.scaled_width}:{placement.scaled_height}:flags={SCALING}"

@@ -22,6 +22,8 @@ from videopoet.media import sandbox
 from videopoet.media.protocol import STATUS, Request
 
 FORKER = ("-P", "-s", "-m", "videopoet.media.forker")
+PIPE_BYTES = 1 << 20
+"""What a child may send ahead of its reader, so that they do not take turns at every frame."""
 
 
 class Nursery:
@@ -87,8 +89,12 @@ class Forker:
         Raises:
             OSError: The process is gone.
         """
+        import fcntl  # Windows has none.
+
         reading, writing = os.pipe()
-        pipe = os.fdopen(reading, "rb")
+        pipe = os.fdopen(reading, "rb", PIPE_BYTES)
+        with suppress(OSError):  # Systems may allow less.
+            fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         try:
             socket.send_fds(self.socket, [json.dumps(asdict(request)).encode()], [file.fileno(), writing])
             _, handles, *_ = socket.recv_fds(self.socket, 1, 1)
