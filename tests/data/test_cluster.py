@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import sys
 import threading
 from pathlib import Path
@@ -143,6 +144,17 @@ def test_without_ray_the_command_says_what_to_install(tmp_path, footage, monkeyp
     error = capsys.readouterr().err
     assert "pip install 'videopoet[cluster]'" in error and error.count("\n") == 1
     assert not (tmp_path / "data").exists()
+
+
+def test_an_address_where_no_cluster_is_is_refused_at_once(tmp_path, footage, monkeypatch, capsys):
+    pytest.importorskip("ray.data")
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))  # nobody listens there, and nobody else can
+        monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{bound.getsockname()[1]}")
+        monkeypatch.setattr("ray.is_initialized", lambda: False)
+        assert run(["prepare", str(footage), "-o", str(tmp_path / "data"), "--engine", "ray"]) == 2
+    error = capsys.readouterr().err
+    assert "refused" in error and "RAY_ADDRESS" in error and not (tmp_path / "data").exists()
 
 
 def test_an_engine_that_there_is_none_of_is_refused(tmp_path, footage, capsys):

@@ -27,8 +27,6 @@ WINDOW = 2048
 """Pieces of work that Ray holds at a time; machines that came or went count from the next window on."""
 MOST_DEATHS = 10
 """Workers that may die of one piece of work before the run ends."""
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
-"""Ray reports nothing to its makers, and its own faults come as errors of Python."""
 
 
 def run_on_ray(
@@ -132,8 +130,7 @@ class _Worker:
 @contextmanager
 def _connected() -> Iterator[Any]:
     """The `ray` module, connected to a cluster; one that was started here ends with it."""
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray  # pyright: ignore[reportMissingImports]
         import ray.data  # pyright: ignore[reportMissingImports]
@@ -146,6 +143,7 @@ def _connected() -> Iterator[Any]:
     was_connected = ray.is_initialized()
     if not was_connected:
         try:
+            _check_address(os.environ.get("RAY_ADDRESS", ""))
             ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         except Exception as error:  # Ray raises that itself where a part of it does not start
             reason, *_ = str(error).split("\n")
@@ -162,6 +160,13 @@ def _connected() -> Iterator[Any]:
     finally:
         if not was_connected:
             ray.shutdown()
+
+
+def _check_address(address: str) -> None:
+    """Raise an `OSError` if nothing listens there; Ray itself would ask for many minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
 @contextmanager
