@@ -104,3 +104,12 @@ def test_a_head_that_is_right_saves_passes(drafting, monkeypatch):
 def test_a_head_is_not_asked_where_it_is_not_wanted(drafting, planned, drafts):
     run(Speculative(7, drafts=False), drafting, [planned(drafting, TASKS["text_to_video"])])
     assert not drafts
+
+
+def test_a_stream_is_the_clip_that_is_made_without_drafts(drafting, make_poet, drafts):
+    asked = {"prompt": "a red ball", "seed": 3, "sound": False}
+    stream = drafting.stream("text_to_video", **asked)
+    frames = torch.cat([piece.frames for piece in stream], dim=1)
+    assert drafts
+    assert torch.equal(frames, stream.result.media.frames)
+    assert torch.equal(frames, make_poet().generate("text_to_video", **asked).media.frames)
