@@ -1,8 +1,8 @@
 """A poet's parts, and the folder that holds them.
 
 videopoet.json        format version, the parts' names, the vocabulary, what is made by default
-language_model/       a Hugging Face folder with the text tokenizer in it, and token_embedding/; and text_encoder/ where
-                      features of a frozen one stand for prompts
+language_model/       a Hugging Face folder with the text tokenizer in it, and token_embedding/; text_encoder/ where
+                      features of a frozen one stand for prompts, and draft_head/ where there is one
 video_tokenizer/      config.json, model.safetensors
 audio_tokenizer/      config.json, model.safetensors
 super_resolution/     config.json, model.safetensors; only where there is one
