@@ -13,8 +13,10 @@ from videopoet.models import language_model, super_resolution
 from videopoet.sequence.tasks import TASKS
 from videopoet.tokenizers import magvit_v2, soundstream
 from videopoet.training import loop, optimizer, reconstruction
-from videopoet.training.run import AudioTokenizerRun, LanguageModelRun, RunConfig, VideoTokenizerRun
+from videopoet.training.language_model import LanguageModelRun
+from videopoet.training.run import RunConfig
 from videopoet.training.super_resolution import SuperResolutionRun
+from videopoet.training.tokenizers import AudioTokenizerRun, VideoTokenizerRun
 
 
 def tiny() -> RunConfig:

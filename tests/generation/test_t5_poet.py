@@ -21,6 +21,7 @@ from videopoet.sequence.tasks import find_task
 from videopoet.text_encoders.own_tokens import OwnTokens
 from videopoet.text_encoders.t5 import T5
 from videopoet.training import run
+from videopoet.training.language_model import vocabulary_of
 from videopoet.training.next_token import NextToken
 
 WORDS = "a red ball bounces blue star flies over the sea at night".split()
@@ -199,7 +200,7 @@ def test_text_is_left_out_in_some_batches_and_captions_are_written_in_own_words(
     config = MixtureConfig(shares=shares, text_drop=0.5, pool_clips=4, pool_batches=100)
     own = OwnTokens.from_words(world.words())
     encoder = T5(parts.text_encoder.network, parts.text_encoder.tokenizer, own)
-    vocabulary = run.vocabulary_of(encoder, parts.video_tokenizer, parts.audio_tokenizer)
+    vocabulary = vocabulary_of(encoder, parts.video_tokenizer, parts.audio_tokenizer)
     batches = TaskBatches(world, config, parts.video_tokenizer, parts.audio_tokenizer, encoder, vocabulary, 0)
     speaks = {}
     for index in range(24):

@@ -13,8 +13,8 @@ from videopoet.text_encoders.own_tokens import OwnTokens
 from videopoet.tokenizers.magvit_v2 import MagvitV2
 from videopoet.tokenizers.soundstream import SoundStream
 from videopoet.training import loop, optimizer, plan, reconstruction, rehearsal, step_costs
+from videopoet.training.language_model import vocabulary_of
 from videopoet.training.next_token import NextToken
-from videopoet.training.run import vocabulary_of
 
 
 def planned(**changes):

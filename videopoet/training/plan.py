@@ -30,8 +30,9 @@ from videopoet.tokenizers.base import Published
 from videopoet.tokenizers.magvit_v2 import MagvitV2
 from videopoet.tokenizers.soundstream import SoundStream
 from videopoet.training import adaptation, loop, optimizer, reconstruction, rehearsal, step_costs
+from videopoet.training.language_model import vocabulary_of
 from videopoet.training.rehearsal import Cost
-from videopoet.training.run import RunConfig, vocabulary_of
+from videopoet.training.run import RunConfig
 
 
 @dataclass(frozen=True)

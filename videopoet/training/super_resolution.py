@@ -26,6 +26,7 @@ from videopoet.nn import ranks
 from videopoet.training import loop, masked_token
 from videopoet.training.reconstruction import psnr
 from videopoet.training.streams import Streams
+from videopoet.training.surroundings import Surroundings
 
 SAMPLED_CLIPS = 4
 """Validation clips that are upscaled and measured at each validation."""
@@ -40,23 +41,14 @@ class SuperResolutionRun(BaseConfig):
     training: loop.Config
 
 
-def train(
-    run: SuperResolutionRun,
-    output: Path,
-    world: World,
-    validation: World,
-    num_validation: int,
-    resume: bool,
-    device: torch.device,
-    source: Parts | None,
-    source_name: str | None,
-) -> None:
+def train(run: SuperResolutionRun, around: Surroundings) -> None:
     """Train on the codes of the run's poet, or of the one it starts from, and write that poet with what was learned.
 
     Raises:
         CheckpointError: There is no poet yet, or the one started from has a super-resolution of another shape.
     """
-    parts = _poet(output, device, source)
+    device, validation = around.device, around.validation
+    parts = _poet(around.output, device, around.source)
     torch.manual_seed(run.training.seed)
     config = super_resolution.Config(
         **run.model.to_dict(),
@@ -66,23 +58,25 @@ def train(
     )
     model = SuperResolution(config).to(device)
     if parts.super_resolution is not None:
-        checkpoint.load_weights(model, parts.super_resolution.state_dict(), str(source_name or output))
+        checkpoint.load_weights(model, parts.super_resolution.state_dict(), str(around.source_name or around.output))
     codecs = (parts.video_tokenizer, parts.text_encoder)
     known = PairBatches(validation, run.pairs, *codecs, run.training.seed, device)
-    seeds = list(range(num_validation))
+    seeds = list(range(around.num_validation))
     objective = masked_token.MaskedToken(
         model,
         run.objective,
-        [known.pairs(seeds[first : first + 4]) for first in range(0, num_validation, 4)],
+        [known.pairs(seeds[first : first + 4]) for first in range(0, len(seeds), 4)],
         _sampler(parts, model, validation, known.pairs(seeds[:SAMPLED_CLIPS]), seeds[:SAMPLED_CLIPS], device),
     )
-    batches = Streams(
-        lambda seed: PairBatches(world, run.pairs, *codecs, seed, device), run.training.seed, run.training.accumulation
-    )
-    folder = output / "super_resolution"
-    loop.train(objective, batches, run.training, folder, resume=resume, description="super-resolution")
+
+    def made(seed: int | str) -> PairBatches:
+        return PairBatches(around.world, run.pairs, *codecs, seed, device)
+
+    batches = Streams(made, run.training.seed, run.training.accumulation)
+    folder = around.output / "super_resolution"
+    loop.train(objective, batches, run.training, folder, resume=around.resume, description="super-resolution")
     if ranks.rank() == 0:
-        poet_folder.save(replace(parts, super_resolution=model), output / "poet", torch.bfloat16)
+        poet_folder.save(replace(parts, super_resolution=model), around.output / "poet", torch.bfloat16)
 
 
 def _poet(output: Path, device: torch.device, source: Parts | None) -> Parts:

@@ -1,0 +1,179 @@
+"""The stage of the language model: it learns every task in codes of the tokenizers, and makes the poet whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from pydantic import Field
+
+from videopoet import runtime
+from videopoet.config import BaseConfig
+from videopoet.data.mixture import MixtureConfig, TaskBatches
+from videopoet.data.token_batches import from_tokens
+from videopoet.data.toybox import ToyBox
+from videopoet.generation.pipeline import VideoPoet
+from videopoet.generation.request import Settings
+from videopoet.models import language_model
+from videopoet.models.language_model import AUDIO_FRAMES, LanguageModel
+from videopoet.nn import ranks
+from videopoet.sequence import vocabulary as vocabularies
+from videopoet.sequence.tasks import find_task
+from videopoet.sequence.vocabulary import Vocabulary
+from videopoet.text_encoders.base import TextEncoder
+from videopoet.text_encoders.own_tokens import OwnTokens
+from videopoet.text_encoders.t5 import T5
+from videopoet.tokenizers.base import AudioTokenizer, VideoTokenizer
+from videopoet.training import adaptation, loop, next_token, tokenizers
+from videopoet.training.adaptation import LoraConfig
+from videopoet.training.streams import Streams
+from videopoet.training.surroundings import Surroundings
+
+
+class LanguageModelRun(BaseConfig):
+    """The stage of the language model, which learns the codes of both tokenizers."""
+
+    model: language_model.Config
+    """Of a model from fresh weights; one that `init_from` brings stays what it is."""
+    text_encoder: str | None = None
+    """Folder or hub id of a T5 whose frozen features stand for prompts; None lets the model embed their ids itself. A
+    poet that `init_from` brings has its own."""
+    lora: LoraConfig | None = None
+    """Train low-rank changes of the layers, and all of what is new to a text model; None trains every weight."""
+    keep_text: bool = False
+    """Leave the rows of text ids as they are, as LoRA always does."""
+    draft_width: int = Field(default=0, ge=0)
+    """Width inside the head that drafts tokens for the speculative decoder, and learns beside the model; 0 makes none,
+    and one that `init_from` brings stays what it is."""
+    recompute: bool = False
+    """Compute each layer's inner values again in the backward pass: a third more work, for far less memory."""
+    mixture: MixtureConfig
+    training: loop.Config
+    validation_tasks: tuple[str, ...] = ("text_to_video", "video_to_audio")
+    """Tasks whose loss is measured on validation clips."""
+    sample_prompts: tuple[str, ...] = ("a red ball bounces on the grass", "a blue star flies over the sea, pan left")
+    """Prompts of the clips that are made at each validation."""
+
+
+def train(run: LanguageModelRun, around: Surroundings) -> None:
+    """Train on the codes of the run's tokenizers, or of the poet it starts from, and write the poet to `poet`.
+
+    Raises:
+        CheckpointError: A tokenizer is not finished.
+        ConfigError: A clip, or a row, is longer than the model can take.
+    """
+    device, world = around.device, around.world.config
+    video_tokenizer, audio_tokenizer = tokenizers.trained(around.output, around.source)
+    for tokenizer in (video_tokenizer, audio_tokenizer):
+        tokenizer.to(device)
+    torch.manual_seed(run.training.seed)
+    text_encoder, vocabulary, model = _beginning(run, around, video_tokenizer, audio_tokenizer)
+    if run.draft_width and model.draft_head is None:
+        model.add_draft_head(run.draft_width)
+    model = model.to(device)
+    settings = Settings(
+        height=world.height, width=world.width, num_frames=world.num_frames, frame_rate=world.frame_rate
+    )
+    poet = VideoPoet(video_tokenizer, audio_tokenizer, text_encoder, model, vocabulary, settings)
+
+    prompts = _sample_prompts(run, around, text_encoder)
+
+    def write_samples(folder: Path) -> None:
+        for number, prompt in enumerate(prompts):
+            poet.generate("text_to_video", prompt=prompt, seed=number, progress=False).save(folder / f"{number}.mp4")
+
+    if run.recompute:
+        model.recompute_layers()
+    if run.keep_text:
+        adaptation.keep_text_rows(model, vocabulary.config.text_size)
+    adapted = run.lora and adaptation.add_lora(model, run.lora, vocabulary.config.text_size)
+    parts = (video_tokenizer, audio_tokenizer, text_encoder, vocabulary)
+    known = TaskBatches(around.validation, run.mixture, *parts, run.training.seed, device)
+    pool = known.pool(0, around.num_validation)
+    _check_lengths(run.mixture, known, model, around)
+    objective = next_token.NextToken(
+        model,
+        [
+            known.batch(
+                find_task(task), min(8, around.num_validation), pool, runtime.generator("validation", task, number)
+            )
+            for task in run.validation_tasks
+            if pool.suited(find_task(task))
+            for number in range(-(-around.num_validation // 8))
+        ],
+        write_samples,
+    )
+
+    def made(seed: int | str) -> TaskBatches:
+        return TaskBatches(around.world, run.mixture, *parts, seed, device)
+
+    training, folder = run.training, around.output / "language_model"
+    num_batches = training.num_steps * training.accumulation * ranks.count()
+    with from_tokens(made(training.seed), num_batches, around.output / "tokens") as read:
+        batches = read or Streams(made, training.seed, training.accumulation)
+        loop.train(objective, batches, training, folder, resume=around.resume, description="language model")
+    if adapted is not None:
+        adaptation.merge(adapted)
+    if ranks.rank() == 0:
+        poet.save_pretrained(around.output / "poet")
+
+
+def vocabulary_of(
+    text: TextEncoder, video: VideoTokenizer, audio: AudioTokenizer, sizes: tuple[tuple[int, int], ...] = ()
+) -> Vocabulary:
+    """The vocabulary that these make, beside the special tokens; rows can name the sizes, heights and widths."""
+    return Vocabulary(
+        vocabularies.Config(
+            text_size=text.answer_size,
+            prompt_ids=text.size if text.num_features else 0,
+            visual_codes=video.num_codes,
+            audio_codebook_size=audio.codebook_size,
+            audio_quantizers=audio.num_quantizers,
+            resolutions=sizes,
+        )
+    )
+
+
+def _beginning(
+    run: LanguageModelRun, around: Surroundings, video: VideoTokenizer, audio: AudioTokenizer
+) -> tuple[TextEncoder, Vocabulary, LanguageModel]:
+    """The model before its first step: that of the poet which the run starts from, or one of fresh weights."""
+    if around.source is not None:
+        vocabulary = Vocabulary(around.source.vocabulary.config.with_resolutions(run.mixture.sizes))
+        return around.source.text_encoder, vocabulary, around.source.language_model.requires_grad_(True)
+    own = OwnTokens.from_words(around.world.words())
+    text_encoder = own if run.text_encoder is None else T5.open(run.text_encoder, own)
+    vocabulary = vocabulary_of(text_encoder, video, audio, run.mixture.sizes)
+    model = LanguageModel.from_scratch(
+        run.model,
+        vocabulary.size,
+        vocabulary.range("video"),
+        (audio.num_quantizers, AUDIO_FRAMES),
+        vocabulary.special("<pad>"),
+        text_encoder.num_features,
+    )
+    return text_encoder, vocabulary, model
+
+
+def _check_lengths(mixture: MixtureConfig, known: TaskBatches, model: LanguageModel, around: Surroundings) -> None:
+    """Find a clip or a row that is too long for the model before any training."""
+    num_clips = 1 if isinstance(around.validation, ToyBox) else around.num_validation
+    for size in dict.fromkeys(mixture.turns):
+        few = known.pool(mixture.turns.index(size), num_clips)
+        t, h, w = few.codes["video"].shape[1:]
+        model.embedding.check((t, h, w))
+        for share in mixture.shares:
+            if not (share.weight or share.early_weight) or not few.suited(find_task(share.task)):
+                continue
+            row = known.batch(find_task(share.task), 1, few, runtime.generator("length", share.task)).rows
+            model.check_length(row.tokens.shape[1])
+
+
+def _sample_prompts(run: LanguageModelRun, around: Surroundings, text_encoder: TextEncoder) -> tuple[str, ...]:
+    """What samples are made of: the config's prompts, or for footage the captions of the first clips held out."""
+    prompts, validation = run.sample_prompts, around.validation
+    if isinstance(validation, ToyBox):
+        return prompts
+    captions = dict.fromkeys(validation.scene(seed).caption for seed in range(around.num_validation))
+    texts = [beginning for caption in captions if (beginning := text_encoder.beginning(caption))]
+    return tuple(texts[: len(prompts)]) or prompts
