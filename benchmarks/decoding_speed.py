@@ -42,13 +42,14 @@ class CountedPasses:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--model", metavar="FOLDER", help="the model to measure; without it, the one that ships")
+    parser.add_argument("--split", choices=("test", "validation"), default="test", help="whose prompts")
     parser.add_argument("--rows", type=int, nargs="+", default=[1, 4, 16], help="clips made together")
     parser.add_argument("--windows", type=int, nargs="+", default=[8, 16, 32], help="guesses of a pass in a row")
     parser.add_argument("--repeats", type=int, default=3, help="how often each, after a first")
     parser.add_argument("--guidance", type=float, help="guidance scale; without it, the model's")
     parser.add_argument("--seed", type=int, default=0, help="of the first clip")
     given = parser.parse_args()
-    world, poet = toy_box("test"), VideoPoet.from_pretrained(given.model)
+    world, poet = toy_box(given.split), VideoPoet.from_pretrained(given.model)
     passes = CountedPasses()
     for num_rows in given.rows:
         requests = [
