@@ -5,14 +5,17 @@ import copy
 import pytest
 import torch
 
+from videopoet import presets
+from videopoet.config import override
 from videopoet.data.mixture import TaskBatch
+from videopoet.generation import poet_folder
 from videopoet.models.language_model import Config, LanguageModel
 from videopoet.runtime import generator
 from videopoet.sequence import layout
 from videopoet.sequence import vocabulary as vocabularies
 from videopoet.sequence.tasks import TASKS
 from videopoet.sequence.vocabulary import Vocabulary
-from videopoet.training import loop, optimizer
+from videopoet.training import loop, optimizer, run
 from videopoet.training.next_token import NextToken
 
 VOCABULARY = Vocabulary(
@@ -51,7 +54,7 @@ def test_the_model_learns_what_it_learns_without_a_head(name):
         gradients.append({key: weight.grad for key, weight in model.named_parameters() if "draft_head" not in key})
     for key, gradient in gradients[0].items():
         other = gradients[1][key]
-        assert (gradient is None and other is None) or torch.equal(gradient, other), key
+        assert other is None if gradient is None else other is not None and torch.equal(gradient, other), key
 
 
 def test_a_head_alone_learns_beside_a_model_that_stays_as_it_is(tmp_path):
@@ -75,3 +78,27 @@ def test_a_head_alone_learns_beside_a_model_that_stays_as_it_is(tmp_path):
     assert last["draft_loss_video_captioning"] == 0
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, before[name]) != name.startswith("draft_head."), name
+
+
+def test_a_finished_poet_is_given_a_head(tmp_path):
+    training = ["num_steps=2", "checkpoint_every=2", "validate_every=2", "frozen=[backbone, embedding]"]
+    assignments = [
+        "init_from=bundled",
+        "validation_clips=1",
+        "language_model.draft_width=8",
+        "language_model.mixture.shares=[{task: text_to_video, batch_size: 1, weight: 1}]",
+        "language_model.mixture.sizes=[]",
+        "language_model.mixture.pool_clips=1",
+        "language_model.validation_tasks=[text_to_video]",
+        "language_model.sample_prompts=[]",
+        *(f"language_model.training.{setting}" for setting in training),
+    ]
+    config = override(presets.preset("small"), assignments)
+    folder = run.train(config, tmp_path, stages=("language_model",), device=torch.device("cpu"))
+    before = poet_folder.load(None, "cpu", torch.float32).language_model
+    after = poet_folder.load(folder, "cpu", torch.float32).language_model
+    assert before.draft_head is None and after.draft_head is not None
+    assert bool(after.draft_head.fall.weight.any())  # it begins at zero
+    for name, tensor in before.state_dict().items():
+        assert torch.equal(tensor, after.state_dict()[name]), name
+    assert "draft_loss_text_to_video" in run.last_figures(tmp_path)["language_model"]["validation"]
