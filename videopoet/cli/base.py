@@ -32,6 +32,14 @@ Device = Annotated[str | None, typer.Option(help="Where to compute, such as cpu;
 Engine = Annotated[
     cluster.Engine, typer.Option(help="Work on this machine, or on a Ray cluster whose machines share storage.")
 ]
+NegativePrompt = Annotated[str | None, typer.Option(help="What to stay away from.")]
+Pixels = Annotated[int | None, typer.Option(help="Pixels.")]
+Temperature = Annotated[float | None, typer.Option(help="Below 1 is safer, above 1 is wilder.")]
+TopK = Annotated[int | None, typer.Option(help="Choose among so many likeliest tokens.")]
+TopP = Annotated[float | None, typer.Option(help="Choose among the likeliest tokens of this probability.")]
+GuidanceScale = Annotated[
+    float | None, typer.Option("--guidance-scale", "--cfg-scale", help="How closely to follow the words; 1 is off.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 

@@ -9,7 +9,21 @@ from typing import Annotated, Any
 
 import typer
 
-from videopoet.cli.base import AsJson, Device, Model, app, check_output, print_json, say
+from videopoet.cli.base import (
+    AsJson,
+    Device,
+    GuidanceScale,
+    Model,
+    NegativePrompt,
+    Pixels,
+    Temperature,
+    TopK,
+    TopP,
+    app,
+    check_output,
+    print_json,
+    say,
+)
 from videopoet.errors import ConfigError
 
 
@@ -25,15 +39,13 @@ def film(
     model: Model = None,
     device: Device = None,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same film.")] = None,
-    negative_prompt: Annotated[str | None, typer.Option(help="What to stay away from.")] = None,
-    height: Annotated[int | None, typer.Option(help="Pixels.")] = None,
-    width: Annotated[int | None, typer.Option(help="Pixels.")] = None,
-    temperature: Annotated[float | None, typer.Option(help="Below 1 is safer, above 1 is wilder.")] = None,
-    top_k: Annotated[int | None, typer.Option(help="Choose among so many likeliest tokens.")] = None,
-    top_p: Annotated[float | None, typer.Option(help="Choose among the likeliest tokens of this probability.")] = None,
-    guidance_scale: Annotated[
-        float | None, typer.Option("--guidance-scale", "--cfg-scale", help="How closely to follow the words; 1 is off.")
-    ] = None,
+    negative_prompt: NegativePrompt = None,
+    height: Pixels = None,
+    width: Pixels = None,
+    temperature: Temperature = None,
+    top_k: TopK = None,
+    top_p: TopP = None,
+    guidance_scale: GuidanceScale = None,
     sound: Annotated[bool, typer.Option(help="Make its sound too.")] = True,
     metadata: Annotated[bool, typer.Option(help="Keep story, seed, model and settings in the file.")] = True,
     as_json: AsJson = False,

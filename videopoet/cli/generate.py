@@ -11,7 +11,22 @@ from typing import Annotated, Any
 
 import typer
 
-from videopoet.cli.base import AsJson, Device, Model, app, check_output, print_json, say, writable
+from videopoet.cli.base import (
+    AsJson,
+    Device,
+    GuidanceScale,
+    Model,
+    NegativePrompt,
+    Pixels,
+    Temperature,
+    TopK,
+    TopP,
+    app,
+    check_output,
+    print_json,
+    say,
+    writable,
+)
 from videopoet.errors import ConfigError
 from videopoet.registry import component
 
@@ -21,7 +36,7 @@ def generate(
     words: Annotated[str | None, typer.Argument(metavar="PROMPT", help="What to make, in words.")] = None,
     task: Annotated[str, typer.Option(help="One of `videopoet tasks`.")] = "text_to_video",
     prompt: Annotated[str | None, typer.Option(help="The prompt, where it does not come first.")] = None,
-    negative_prompt: Annotated[str | None, typer.Option(help="What to stay away from.")] = None,
+    negative_prompt: NegativePrompt = None,
     camera: Annotated[str | None, typer.Option(help="How the camera moves, such as 'zoom in'.")] = None,
     image: Annotated[Path | None, typer.Option(help="A picture to start from.")] = None,
     video: Annotated[Path | None, typer.Option(help="A clip to go on from, to edit or to hear.")] = None,
@@ -57,14 +72,12 @@ def generate(
     ] = 1,
     seconds: Annotated[float | None, typer.Option(help="Length.")] = None,
     num_frames: Annotated[int | None, typer.Option(help="Length in frames, instead of --seconds.")] = None,
-    height: Annotated[int | None, typer.Option(help="Pixels.")] = None,
-    width: Annotated[int | None, typer.Option(help="Pixels.")] = None,
-    temperature: Annotated[float | None, typer.Option(help="Below 1 is safer, above 1 is wilder.")] = None,
-    top_k: Annotated[int | None, typer.Option(help="Choose among so many likeliest tokens.")] = None,
-    top_p: Annotated[float | None, typer.Option(help="Choose among the likeliest tokens of this probability.")] = None,
-    guidance_scale: Annotated[
-        float | None, typer.Option("--guidance-scale", "--cfg-scale", help="How closely to follow the words; 1 is off.")
-    ] = None,
+    height: Pixels = None,
+    width: Pixels = None,
+    temperature: Temperature = None,
+    top_k: TopK = None,
+    top_p: TopP = None,
+    guidance_scale: GuidanceScale = None,
     decoder: Annotated[
         str | None,
         typer.Option(
