@@ -11,7 +11,8 @@ from videopoet import cli, registry
 from videopoet.errors import ConfigError, DataError
 from videopoet.evaluation import baselines, prompts, samples
 from videopoet.evaluation.cases import Take
-from videopoet.evaluation.evaluate import answer_seed, evaluate, model_hash
+from videopoet.evaluation.evaluate import answer_seed, evaluate
+from videopoet.evaluation.provenance import model_hash
 from videopoet.evaluation.reading import oracle_hash
 from videopoet.evaluation.report_page import lines
 from videopoet.evaluation.suites import SUITES

@@ -22,7 +22,8 @@ import torch
 
 from videopoet import checkpoint, runtime
 from videopoet.errors import CheckpointError, ConfigError, DataError
-from videopoet.evaluation.evaluate import answer_seed, model_hash
+from videopoet.evaluation.evaluate import answer_seed
+from videopoet.evaluation.provenance import model_hash
 from videopoet.evaluation.statistics import Interval, fleiss_kappa, krippendorff_alpha, share_interval
 from videopoet.generation.pipeline import VideoPoet
 from videopoet.generation.request import Request

@@ -9,21 +9,16 @@ of another kind is refused, so that no report mixes two.
 from __future__ import annotations
 
 import hashlib
-import resource
-import subprocess
-import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from videopoet import __version__, checkpoint, runtime
 from videopoet.data.toybox import ToyBox
 from videopoet.errors import CheckpointError, ConfigError
-from videopoet.evaluation import baselines, figures, prompts, report_page, samples
+from videopoet.evaluation import baselines, figures, prompts, provenance, report_page, samples
 from videopoet.evaluation.cases import Case, Take
 from videopoet.evaluation.figures import MODEL, REFERENCE, TOKENS, TRUTH, Tally
 from videopoet.evaluation.metrics.base import Metric, OverAll, PerPrompt
@@ -95,7 +90,7 @@ def evaluate(
     world = world_of(window, split)
     settings = {
         "model": poet.parts.settings.name,
-        "model_sha256": model_hash(poet),
+        "model_sha256": provenance.model_hash(poet),
         "suites": chosen,
         "count": count,
         "per_prompt": per_prompt,
@@ -125,17 +120,17 @@ def evaluate(
         skipped |= {f"{suite}: {name}": reason for name, reason in work.skipped.items()}
     report = {
         "videopoet": __version__,
-        "commit": _commit(),
+        "commit": provenance.commit(),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         **settings,
         "prompts_sha256": hashlib.sha256(
             "".join(one["prompts_sha256"] for one in measured.values()).encode()
         ).hexdigest(),
         "oracle_sha256": oracle_hash(),
-        "codes": _code_facts(poet, window),
+        "codes": provenance.code_facts(poet, window),
         "parameters": poet.describe()["parameters"],
         "machine": runtime.describe_machine(),
-        "peak_memory_mb": _peak_memory(),
+        "peak_memory_mb": provenance.peak_memory(),
         "took_seconds": round(time.perf_counter() - began, 1),
         "measured": measured,
         "not_measured": skipped,
@@ -313,17 +308,6 @@ def answer_seed(suite: str, seed: int, number: int, repeat: int) -> int:
     return int.from_bytes(digest[:4], "big") >> 1
 
 
-def model_hash(poet: VideoPoet) -> str:
-    """sha256 over all weights, as float32, in the order of their names: the same on every device and in every dtype."""
-    digest = hashlib.sha256()
-    parts = poet.parts
-    for module in (parts.video_tokenizer, parts.audio_tokenizer, parts.language_model):
-        for name, tensor in sorted(module.state_dict().items()):
-            digest.update(f"{name} {tuple(tensor.shape)}\n".encode())
-            digest.update(tensor.detach().cpu().to(torch.float32).contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
 def _open(output: Path, settings: dict[str, Any]) -> None:
     """Begin in a folder, or go on in it."""
     if output.exists() and not output.is_dir():
@@ -367,36 +351,3 @@ def _read(take: Take) -> str:
         f"{one.size or '?'} {one.colour or '?'} {one.shape or '?'}: {one.motion or '?'}" for one in reading.subjects
     ]
     return "; ".join([*said, f"{reading.scenery or '?'}", f"camera {reading.camera or '?'}"])
-
-
-def _code_facts(poet: VideoPoet, window: Window) -> dict[str, Any]:
-    """What a clip weighs in codes."""
-    video, audio = poet.parts.video_tokenizer, poet.parts.audio_tokenizer
-    num_video = int(torch.tensor(window.grid).prod())
-    video_bits = num_video * torch.log2(torch.tensor(float(video.num_codes))).item()
-    audio_bits = (
-        window.audio_grid[0] * window.audio_grid[1] * torch.log2(torch.tensor(float(audio.codebook_size))).item()
-    )
-    return {
-        "video_codes": num_video,
-        "video_bits_per_pixel": round(video_bits / (window.num_frames * window.height * window.width), 5),
-        "audio_codes": window.audio_grid[0] * window.audio_grid[1],
-        "audio_kbit_per_second": round(audio_bits / window.seconds / 1000, 3),
-    }
-
-
-def _peak_memory() -> float:
-    if torch.cuda.is_available():
-        return round(torch.cuda.max_memory_allocated() / 2**20, 1)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
-
-
-def _commit() -> str | None:
-    """The commit of the code, with a plus sign when tracked files differ from it; None outside a repository."""
-    command = ["git", "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
-    try:
-        described = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
-    except OSError:
-        return None
-    return described.stdout.strip() or None
