@@ -112,11 +112,11 @@ def test_two_servers_and_two_workers_make_what_is_asked_and_one_may_die(cluster,
         assert (after.attempts, after.worker != held.worker) == (2, True)
 
         wait_for(lambda: jobs.workers().get("ready") == 2)  # Serve has begun another
-        left = ask(seconds=20, seed=10)
-        wait_for(lambda: begun(left))
+        left = [ask(seconds=30, seed=seed) for seed in range(10, 22)]
+        wait_for(lambda: begun(left[1]))
     serve.delete("videopoet")
-    given_back = jobs.get(left, "")
-    assert (given_back.status, given_back.attempts) == ("queued", 0)
+    ended = {(job.status, job.attempts) for job in (jobs.get(job_id, "") for job_id in left)}
+    assert ("queued", 0) in ended and ended <= {("queued", 0), ("completed", 1)}  # none is held, none has failed
     jobs.close()
 
 

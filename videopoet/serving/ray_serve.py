@@ -59,8 +59,12 @@ def app(arguments: dict[str, Any]) -> Any:
         graceful_shutdown_timeout_s=END_SECONDS,
         ray_actor_options={"num_cpus": 0.1},
     )
-    workers = Workers.options(
-        ray_actor_options={"num_cpus": 1, "num_gpus": settings.gpus}, **number_of_workers(settings)
+    workers = serve.deployment(
+        Workers,
+        name="Workers",
+        graceful_shutdown_timeout_s=END_SECONDS,
+        ray_actor_options={"num_cpus": 1, "num_gpus": settings.gpus},
+        **number_of_workers(settings),
     )
     return servers.bind(workers.bind(settings))  # which nothing calls: Serve deploys what is bound to the first
 
@@ -80,7 +84,6 @@ def number_of_workers(settings: Settings) -> dict[str, Any]:
     return {"autoscaling_config": scaling}
 
 
-@serve.deployment(graceful_shutdown_timeout_s=END_SECONDS)
 class Workers:
     """A worker in a thread of this replica. It asks the queue for jobs; Serve sends it none.
 
