@@ -2,7 +2,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from videopoet.models.growth import HEAD_SPREAD, grow
+from videopoet.models.growth import HEAD_SPREAD, grow, widen_codes
 from videopoet.runtime import generator
 
 
@@ -57,3 +57,22 @@ def test_a_heads_bias_grows_by_its_mean():
     model.get_output_embeddings().bias.data.copy_(bias)
     grow(model, 30, 10, generator("grow"))
     assert torch.equal(model.get_output_embeddings().bias.detach(), torch.cat([bias, torch.full((10,), 4.5)]))
+
+
+@pytest.mark.parametrize(("family", "tied"), [("llama", True), ("llama", False), ("phi", False)])
+def test_codes_of_more_bits_begin_as_those_of_their_lower_bits(family, tied):
+    config = AutoConfig.for_model(
+        family, vocab_size=20, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, tie_word_embeddings=tied
+    )
+    model = AutoModelForCausalLM.from_config(config)
+    heads = [model.get_input_embeddings(), model.get_output_embeddings()]
+    old = [head.weight.detach().clone() for head in heads]
+    if family == "phi":
+        model.get_output_embeddings().bias.data.copy_(torch.arange(20.0))
+    widen_codes(model, first=6, num_codes=4, wanted=16)
+    rows = [*range(6), *([6, 7, 8, 9] * 4), *range(10, 20)]
+    for head, before in zip((model.get_input_embeddings(), model.get_output_embeddings()), old, strict=True):
+        assert torch.equal(head.weight.detach(), before[rows])
+    if family == "phi":
+        assert model.get_output_embeddings().bias.tolist() == rows
+    assert (model.get_input_embeddings().weight is model.get_output_embeddings().weight) == tied

@@ -3,7 +3,7 @@ import torch
 
 from videopoet.data import toybox
 from videopoet.data.toybox import ToyBox
-from videopoet.errors import ConfigError, MediaError
+from videopoet.errors import CheckpointError, ConfigError, MediaError
 from videopoet.generation.poet_folder import BUNDLED
 from videopoet.nn.causal_conv import CausalConv3d, FrameNorm, FrameStatistics, PastFrames
 from videopoet.tokenizers.magvit_v2 import Config, MagvitV2
@@ -284,3 +284,24 @@ def test_the_paper_config_constructs_at_full_size():
         tokenizer = MagvitV2(Config())
     assert tokenizer.grid(17, 128, 128) == (5, 16, 16)
     assert tokenizer.num_codes == 2**18
+
+
+def test_a_tokenizer_of_more_bits_begins_with_the_pictures_and_the_bits_of_one_with_fewer(clip):
+    config = CONFIGS["patch_stem_spherical"]
+    torch.manual_seed(3)
+    narrow, wide = MagvitV2(config).eval(), MagvitV2(config.model_copy(update={"num_bits": 10})).eval()
+    for level in narrow.decoder.levels:
+        torch.nn.init.normal_(level["norm"].scale_and_shift.weight, std=0.1)  # pyright: ignore
+    wide.begin_from(narrow, "narrow")
+    with torch.no_grad():
+        codes, wide_codes = narrow.encode(clip), wide.encode(clip)
+        assert torch.equal(wide_codes % 2**8, codes)
+        assert len((wide_codes >> 8).unique()) == 4
+        torch.testing.assert_close(wide.decode(wide_codes), narrow.decode(codes), atol=1e-4, rtol=0)
+
+
+def test_a_tokenizer_does_not_begin_from_one_of_more_bits():
+    config = CONFIGS["patch_stem_spherical"]
+    wide = MagvitV2(config.model_copy(update={"num_bits": 10}))
+    with pytest.raises(CheckpointError, match=r"weights in 'wide' do not fit: .* use the config they were saved with"):
+        MagvitV2(config).begin_from(wide, "wide")

@@ -1,4 +1,4 @@
-"""A run whose clips have several sizes makes a poet that makes them."""
+"""A run whose clips have several sizes makes a poet that makes them; one with more codes goes on from fewer."""
 
 import pytest
 
@@ -64,3 +64,13 @@ def test_a_model_learns_new_sizes_from_where_it_is(folder, tmp_path):
 def test_sizes_that_cannot_be_trained_are_refused_at_once(sizes, said):
     with pytest.raises(ConfigError, match=said):
         config(f"language_model.mixture.sizes={sizes}")
+
+
+def test_a_model_goes_on_in_codes_of_more_bits(folder, tmp_path):
+    more = config(SIZES, f"init_from={folder / 'poet'}", "video_tokenizer.model.num_bits=10")
+    run.train(more, tmp_path, stages=("video_tokenizer", "language_model"))
+    before, grown = (VideoPoet.from_pretrained(place / "poet") for place in (folder, tmp_path))
+    added = 2**10 - before.parts.video_tokenizer.num_codes
+    assert grown.parts.vocabulary.config.visual_codes == grown.parts.video_tokenizer.num_codes == 2**10
+    assert len(grown.parts.language_model.head_weight) == len(before.parts.language_model.head_weight) + added
+    assert grown.generate("text_to_video", prompt="a red ball", seed=1).media.num_frames == 9

@@ -34,6 +34,28 @@ def grow(backbone: Any, size: int, num_known: int, generator: torch.Generator) -
         head.bias[old:] = head.bias[:num_known].float().mean().to(head.bias.dtype)
 
 
+@torch.no_grad()
+def widen_codes(backbone: Any, first: int, num_codes: int, wanted: int) -> None:
+    """Give a backbone, in place, `wanted` visual codes for the `num_codes` whose ids begin at `first`.
+
+    A code of more bits begins as the code of its lower bits; what comes after the visual codes moves up.
+    """
+    old = [tensor.clone() for tensor in _tables(backbone)]
+    last = first + num_codes
+    rows = torch.cat([torch.arange(first), first + torch.arange(wanted) % num_codes, torch.arange(last, len(old[0]))])
+    with torch.random.fork_rng(devices=[]):  # transformers draws rows of its own, which are replaced here
+        backbone.resize_token_embeddings(len(rows), mean_resizing=False)
+    for tensor, values in zip(_tables(backbone), old, strict=True):
+        tensor.copy_(values[rows])
+
+
+def _tables(backbone: Any) -> list[Tensor]:
+    """What has a row for each id: the table, the head where it is another, and the head's bias where it has one."""
+    table, head = backbone.get_input_embeddings(), backbone.get_output_embeddings()
+    tensors = [table.weight] if head.weight is table.weight else [table.weight, head.weight]
+    return tensors if getattr(head, "bias", None) is None else [*tensors, head.bias]
+
+
 def _draw(weight: Tensor, first: int, num_known: int, spread: float, generator: torch.Generator) -> None:
     """Fill the rows (V - first, D) from `first` on."""
     mean = weight[:num_known].float().mean(dim=0)  # (D,)

@@ -227,6 +227,14 @@ class LanguageModel(nn.Module):
         self.draft_head = DraftHead(config).to(table.device, table.dtype)
         return self.draft_head
 
+    def widen_codes(self, first: int, num_codes: int, wanted: int) -> None:
+        """Know `wanted` visual codes in place of the `num_codes` whose ids begin at `first`; see `growth.widen_codes`.
+
+        Both are powers of two, as codes of bits are.
+        """
+        growth.widen_codes(self.backbone, first, num_codes, wanted)
+        self.embedding = self.embedding.widened((wanted - 1).bit_length(), len(self.head_weight))
+
     @property
     def num_layers(self) -> int:
         return self.backbone.config.get_text_config().num_hidden_layers

@@ -63,6 +63,18 @@ class TokenEmbedding(nn.Module):
             std = spread / self.config.num_features**0.5
             nn.init.normal_(self.features_embedding.weight, std=std, generator=generator)
 
+    @torch.no_grad()
+    def widened(self, num_bits: int, first_prompt: int) -> TokenEmbedding:
+        """One for codes of more bits, of which the new ones say nothing yet."""
+        bits = self.config.num_bits and num_bits
+        with torch.random.fork_rng(devices=[]):
+            wider = TokenEmbedding(self.config.model_copy(update={"num_bits": bits, "first_prompt": first_prompt}))
+        weights = self.state_dict()
+        if self.bits_embedding is not None:
+            weights["bits_embedding.weight"] = F.pad(self.bits_embedding.weight, (0, num_bits - self.config.num_bits))
+        wider.load_state_dict(weights)
+        return wider.to(next(self.parameters()).dtype)
+
     def forward(self, tokens: Tensor, modality: Tensor, places: Tensor) -> Tensor:
         """Sum what is known of each position.
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from math import prod
 from typing import NamedTuple
 
+import torch
 from einops import rearrange
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from videopoet.checkpoint import load_weights
 from videopoet.config import BaseConfig
 from videopoet.nn.causal_conv import (
     AdaptiveFrameNorm,
@@ -82,6 +84,30 @@ class MagvitV2(VideoTokenizer):
             config.num_bits, config.entropy_group_bits, config.entropy_inverse_temperature, config.spherical
         )
         self.decoder = Decoder(config)
+
+    @torch.no_grad()
+    def begin_from(self, other: MagvitV2, name: str) -> None:
+        """Take the weights of a tokenizer, `name` in errors, of this shape and of as many bits or fewer.
+
+        Its bits come first. Those after them begin as random signs that the decoder does not hear: the picture is the
+        same at first, exactly so on the sphere and nearly so where latents share a norm.
+
+        Raises:
+            CheckpointError: It has another shape, or more bits.
+        """
+        known, num_bits = other.config.num_bits, self.config.num_bits
+        weights = other.state_dict()
+        if known < num_bits:
+            spread = weights["encoder.to_latents.weight"].std()
+            for key, own in self.state_dict().items():
+                if key.startswith("encoder.to_latents.") and key in weights:
+                    new = spread * torch.randn_like(own[known:]) if own.ndim > 1 else torch.zeros_like(own[known:])
+                    weights[key] = torch.cat([weights[key], new])
+                elif own.ndim > 1 and own.shape[1] == num_bits and weights[key].shape[1] == known:
+                    # Latents on the sphere shrink as bits are added.
+                    scale = (num_bits / known) ** 0.5 if self.config.spherical else 1.0
+                    weights[key] = torch.cat([scale * weights[key], torch.zeros_like(own[:, known:])], dim=1)
+        load_weights(self, weights, name)
 
     def encode_whole(self, video: Tensor, past: PastFrames | None = None) -> Tensor:
         return self.quantizer.codes(self.encoder(video, past))

@@ -24,6 +24,7 @@ from videopoet.text_encoders.base import TextEncoder
 from videopoet.text_encoders.own_tokens import OwnTokens
 from videopoet.text_encoders.t5 import T5
 from videopoet.tokenizers.base import AudioTokenizer, VideoTokenizer
+from videopoet.tokenizers.magvit_v2 import MagvitV2
 from videopoet.training import adaptation, loop, next_token, tokenizers
 from videopoet.training.adaptation import LoraConfig
 from videopoet.training.streams import Streams
@@ -139,8 +140,13 @@ def _beginning(
 ) -> tuple[TextEncoder, Vocabulary, LanguageModel]:
     """The model before its first step: that of the poet which the run starts from, or one of fresh weights."""
     if around.source is not None:
-        vocabulary = Vocabulary(around.source.vocabulary.config.with_resolutions(run.mixture.sizes))
-        return around.source.text_encoder, vocabulary, around.source.language_model.requires_grad_(True)
+        config = around.source.vocabulary.config.with_resolutions(run.mixture.sizes)
+        model = around.source.language_model.requires_grad_(True)
+        known, wanted = config.visual_codes, video.num_codes
+        if wanted > known and isinstance(video, MagvitV2):
+            model.widen_codes(Vocabulary(config).range("video")[0], known, wanted)
+            config = config.model_copy(update={"visual_codes": wanted})
+        return around.source.text_encoder, Vocabulary(config), model
     own = OwnTokens.from_words(around.world.words())
     text_encoder = own if run.text_encoder is None else T5.open(run.text_encoder, own)
     vocabulary = vocabulary_of(text_encoder, video, audio, run.mixture.sizes)

@@ -51,7 +51,8 @@ def train_video(run: VideoTokenizerRun, around: Surroundings) -> None:
     torch.manual_seed(run.training.seed)
     tokenizer = MagvitV2(run.model).to(device)
     if around.source is not None:
-        checkpoint.load_weights(tokenizer, around.source.video_tokenizer.state_dict(), str(around.source_name))
+        assert isinstance(around.source.video_tokenizer, MagvitV2), "published tokenizers are not trained"
+        tokenizer.begin_from(around.source.video_tokenizer, str(around.source_name))
     held_out = [around.validation] if around.footage is None else [around.validation, around.footage[1]]
     clips = [
         shown.render([shown.scene(seed) for seed in range(around.num_validation)], device, audio=False).video.split(8)
