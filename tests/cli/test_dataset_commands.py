@@ -6,7 +6,7 @@ import pytest
 
 from videopoet.cli import run
 from videopoet.data.prepared import Dataset
-from videopoet.data.tokens import TokenCache
+from videopoet.data.token_cache import TokenCache
 from videopoet.media.files import read_image
 
 

@@ -11,7 +11,7 @@ import pytest
 
 import videopoet
 from videopoet.cli import run
-from videopoet.data import cluster, tokens
+from videopoet.data import cluster, token_cache, tokenize
 from videopoet.data import prepare as preparation
 from videopoet.data.clips import Config
 from videopoet.data.prepare import prepare
@@ -19,7 +19,7 @@ from videopoet.data.prepared import Dataset
 from videopoet.errors import DataError, MediaError
 
 SMALL = Config(height=32, width=32, num_frames=9)
-VIEWS = tokens.Views(sizes=((32, 32),), num_frames=9)
+VIEWS = token_cache.Views(sizes=((32, 32),), num_frames=9)
 
 
 def files_of(folder):
@@ -85,10 +85,10 @@ def test_a_dataset_is_the_same_though_a_worker_is_killed(machines, footage, tmp_
 def test_codes_are_the_same_whoever_makes_them(machines, dataset, tokenizers, tmp_path):
     data = Dataset(dataset[0])
     for engine in ("local", "ray"):
-        tokens.tokenize(data, VIEWS, *tokenizers, tmp_path / engine, engine=engine, device="cpu")
-        tokens.finish(data, VIEWS, tmp_path / engine)
+        tokenize.tokenize(data, VIEWS, *tokenizers, tmp_path / engine, engine=engine, device="cpu")
+        tokenize.finish(data, VIEWS, tmp_path / engine)
     assert files_of(tmp_path / "local") == files_of(tmp_path / "ray")
-    assert tokens.TokenCache(data, tmp_path / "ray").counts["clips"] == len(data)
+    assert token_cache.TokenCache(data, tmp_path / "ray").counts["clips"] == len(data)
 
 
 class Length:

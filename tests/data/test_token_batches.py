@@ -7,7 +7,8 @@ import torch
 from videopoet.data.mixture import MixtureConfig, Share, TaskBatches
 from videopoet.data.prepared import Dataset, PreparedClips
 from videopoet.data.token_batches import CachedBatches, Prefetched, cache_for, views_of
-from videopoet.data.tokens import TokenCache, Views, finish, tokenize
+from videopoet.data.token_cache import TokenCache, Views
+from videopoet.data.tokenize import finish, tokenize
 from videopoet.errors import DataError
 from videopoet.sequence import vocabulary
 from videopoet.sequence.tasks import TASKS, find_task

@@ -41,7 +41,8 @@ def tokenize(
     check_folder(data)
     sizes = [parse_size(one) for one in size or []]
 
-    from videopoet.data import tokens
+    from videopoet.data import token_cache
+    from videopoet.data import tokenize as writing
     from videopoet.data.prepared import Dataset
     from videopoet.generation import poet_folder
     from videopoet.nn import ranks
@@ -52,7 +53,7 @@ def tokenize(
     if not sizes:
         others = [one for one in parts.vocabulary.config.resolutions if _has(dataset, one)]
         sizes = [(settings.height, settings.width), *others]
-    views = tokens.Views(
+    views = token_cache.Views(
         sizes=tuple(dict.fromkeys(sizes)),
         num_frames=settings.num_frames,
         frame_rate=settings.frame_rate,
@@ -63,18 +64,18 @@ def tokenize(
     where = {"engine": engine, "workers": workers, "device": device}
     with ranks.joined():
         here = {"rank": ranks.rank(), "num_ranks": ranks.count()}
-        tokens.tokenize(dataset, views, *tokenizers, overwrite=overwrite, **here, **where, progress=True)
+        writing.tokenize(dataset, views, *tokenizers, overwrite=overwrite, **here, **where, progress=True)
         ranks.wait()
-        counts = tokens.finish(dataset, views) if ranks.rank() == 0 else None
+        counts = writing.finish(dataset, views) if ranks.rank() == 0 else None
     if counts is None:
         return
     if as_json:
-        print_json({"tokens": str(data / tokens.TOKENS), "views": views.to_dict(), **counts})
+        print_json({"tokens": str(data / token_cache.TOKENS), "views": views.to_dict(), **counts})
         return
     shown = ", ".join(f"{width}x{height}" for height, width in views.sizes)
     print(f"clips   {counts['clips']}, {views.num_frames} frames at {views.frame_rate:g} a second in {shown}")
     print(f"tokens  {counts['tokens']} in {counts['shards']} shards, {counts['bytes'] / 1e6:.1f} MB")
-    print(data / tokens.TOKENS)
+    print(data / token_cache.TOKENS)
 
 
 def _has(dataset: Dataset, size: tuple[int, int]) -> bool:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from videopoet import runtime
 from videopoet.data.prepared import Dataset
-from videopoet.data.tokens import INDEX, TOKENS, TokenCache
+from videopoet.data.token_cache import INDEX, TOKENS, TokenCache
 from videopoet.errors import DataError
 from videopoet.media.contact_sheet import PAPER, contact_sheet
 from videopoet.media.types import Image, Video

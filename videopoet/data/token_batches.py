@@ -15,7 +15,8 @@ from videopoet import runtime
 from videopoet.data import toybox
 from videopoet.data.mixture import MixtureConfig, Pool, TaskBatch, TaskBatches
 from videopoet.data.prepared import PreparedClips, Scene
-from videopoet.data.tokens import TOKENS, TokenCache, Views, finish, starts, tokenize
+from videopoet.data.token_cache import TOKENS, TokenCache, Views, starts
+from videopoet.data.tokenize import finish, tokenize
 from videopoet.data.world import World
 from videopoet.errors import DataError
 from videopoet.nn import ranks

@@ -9,13 +9,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from videopoet.data import tokens as tokens_module
 from videopoet.data import toybox
 from videopoet.data.clips import Config as ClipsConfig
 from videopoet.data.prepare import prepare
 from videopoet.data.prepared import Dataset, PreparedClips, stretch
 from videopoet.data.shards import read_lines
-from videopoet.data.tokens import TokenCache, Views, fingerprint, finish, starts, tokenize
+from videopoet.data.token_cache import TokenCache, Views, fingerprint, starts, tensor_name
+from videopoet.data.tokenize import finish, tokenize
 from videopoet.errors import DataError, MediaError
 
 VIEWS = Views(sizes=((32, 32), (48, 32)), num_frames=9)
@@ -101,18 +101,18 @@ def test_a_kill_loses_one_shard_at_most(own, tokenizers, tmp_path):
         tokenizer.save(tmp_path / name)
     code = (
         "import sys, time\n"
-        "from videopoet.data import tokens\n"
+        "from videopoet.data import tokenize\n"
         "from videopoet.data.prepared import Dataset\n"
         "from videopoet.tokenizers.magvit_v2 import MagvitV2\n"
         "from videopoet.tokenizers.soundstream import SoundStream\n"
-        "save = tokens.checkpoint.save_tensors\n"
+        "save = tokenize.checkpoint.save_tensors\n"
         "def slowly(*given):\n"
         "    save(*given)\n"
         "    time.sleep(0.3)\n"
-        "tokens.checkpoint.save_tensors = slowly\n"
-        f"views = tokens.Views.from_dict({VIEWS.to_dict()!r})\n"
+        "tokenize.checkpoint.save_tensors = slowly\n"
+        f"views = tokenize.Views.from_dict({VIEWS.to_dict()!r})\n"
         "video, audio = MagvitV2.load(sys.argv[2]), SoundStream.load(sys.argv[3])\n"
-        "tokens.tokenize(Dataset(sys.argv[1]), views, video, audio)\n"
+        "tokenize.tokenize(Dataset(sys.argv[1]), views, video, audio)\n"
     )
     child = subprocess.Popen([sys.executable, "-c", code, str(own), str(tmp_path / "video"), str(tmp_path / "audio")])
     while child.poll() is None and not list(own.glob("tokens/shards/[!.]*")):
@@ -246,7 +246,7 @@ def test_a_shard_names_its_clips_and_needs_no_pickle(cached):
 
 def test_a_cache_is_never_read_with_a_world_of_another_length(cached):
     assert TokenCache(cached[0], cached[1]).views.world((32, 32)) == toybox.Config(height=32, width=32, num_frames=9)
-    assert tokens_module.tensor_name("video", (48, 32)) == "video 32x48"
+    assert tensor_name("video", (48, 32)) == "video 32x48"
 
 
 def test_a_mistake_leaves_the_codes_that_are_there(own, tokenizers):
