@@ -2,8 +2,8 @@
 
 *ours*: the model's own tokenizer. Beside it that of Emu3 in `transformers`, an autoencoder of 3-D convolutions in the
 way of VideoGPT, and the C-ViViT of phenaki-pytorch where that package is installed, which needs torchvision. Weights of
-the others are random, and their sizes chosen so that parameters are about those of the bundled one; each makes 5 x 8 x 8
-codes of a clip. All take turns in one process, in bf16 autocast and in fp32.
+the others are random, and their sizes chosen so that they have about as many parameters as the bundled one; each makes
+5 x 8 x 8 codes of a clip. All take turns in one process, in bf16 autocast and in fp32.
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ def emu3() -> Way:
     def encode(video: Tensor) -> Tensor:
         frames = torch.cat([video[:, :, :1].expand(-1, -1, 3, -1, -1), video], dim=2).transpose(1, 2)
         sizes = torch.tensor([frames.shape[-2:]] * len(frames))
-        return torch.stack(list(network.encode(frames, sizes).image_tokens))
+        found = network.encode(frames, sizes).image_tokens
+        assert found is not None
+        return torch.stack(list(found))
 
     return Way(network, encode, network.decode)
 

@@ -146,7 +146,7 @@ def small() -> RunConfig:
         super_resolution=SuperResolutionRun(
             model=super_resolution.Shape(
                 width=256,
-                hidden_width=512,
+                hidden_width=448,
                 num_blocks=2,
                 num_reading_blocks=1,
                 windows=((1, None, 4), (1, 4, None), (5, 4, 4)),
