@@ -15,7 +15,7 @@ import fractions
 import io
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from report import report
 from torch import Tensor
 
 from videopoet import VideoPoet, runtime
+from videopoet.data.prepared import Dataset
 from videopoet.errors import MediaError
 from videopoet.evaluation.statistics import bootstrap_ratio
 from videopoet.generation.window import Window
@@ -41,10 +42,11 @@ BLANK = 3.0
 """Spread of pixels, of 255, under which a window shows nothing."""
 
 
-def windows(folder: Path, window: Window, most: int) -> list[tuple[str, Video]]:
-    """One window from the middle of each file that is long enough and not blank, by the file's name."""
+def windows(folder: Path, window: Window, most: int, known: Set[str] = frozenset()) -> list[tuple[str, Video]]:
+    """One window from the middle of each file that is long enough, not blank and not known, by the file's name."""
     found = []
     files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in EXTENSIONS)
+    files = [file for file in files if file.relative_to(folder).as_posix() not in known]
     with runtime.progress(min(len(files), most), "reading") as advance:
         for file in files:
             if len(found) == most:
@@ -69,6 +71,11 @@ def windows(folder: Path, window: Window, most: int) -> list[tuple[str, Video]]:
             found.append((file.name, Video(frames, video.frame_rate)))
             advance()
     return found
+
+
+def trained_on(dataset: Dataset) -> set[str]:
+    """The files, in the folder that was prepared, of the clips that a dataset trains on."""
+    return {dataset.row(number)["source"] for number in dataset.numbers["train"]}
 
 
 def encoded(video: Video, codec: str, crf: int) -> tuple[Tensor, int]:
@@ -148,13 +155,17 @@ def main() -> None:
     add_model(parser)
     parser.add_argument("--media", type=Path, default=MEDIA, help="folder of real clips")
     parser.add_argument("--count", type=int, default=40, help="the most sources, one window of each")
+    parser.add_argument(
+        "--unseen-by", metavar="DATA", help="leave out files that this dataset, of the folder, trains on"
+    )
     given = parser.parse_args()
     if not given.media.is_dir():
         report("real_clips", skipped=f"no folder '{given.media.name}' of real clips; name one with --media")
         return
     poet = VideoPoet.from_pretrained(given.model)
     window = Window(poet.parts)
-    found = windows(given.media, window, given.count)
+    known = frozenset(trained_on(Dataset(given.unseen_by)) if given.unseen_by else ())
+    found = windows(given.media, window, given.count, known)
     pixels = window.num_frames * window.height * window.width
     seen: dict[str, list[tuple[Tensor, Tensor, float]]] = {name: [] for name in ("tokenizer", *CODECS)}
     qualities: dict[str, list[int]] = {name: [] for name in CODECS}
@@ -172,6 +183,7 @@ def main() -> None:
     report(
         "real_clips",
         clips=len(found),
+        left_out=len(known),
         size=[window.num_frames, window.height, window.width],
         frame_rate=window.frame_rate,
         **{name: figures(values) if values else None for name, values in seen.items()},

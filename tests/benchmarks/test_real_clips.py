@@ -1,10 +1,13 @@
 import json
 import sys
+from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 import torch
 
 from videopoet import runtime
+from videopoet.media.files import write
 from videopoet.media.types import Video
 
 
@@ -50,3 +53,19 @@ def test_without_the_folder_the_benchmark_says_that_it_is_skipped(real_clips, mo
     monkeypatch.setattr(sys, "argv", ["real_clips", "--media", str(tmp_path / "none")])
     real_clips.main()
     assert "--media" in json.loads(capsys.readouterr().out)["skipped"]
+
+
+def test_files_that_a_dataset_trains_on_are_left_out(real_clips, tmp_path, video):
+    class Rows:
+        numbers: ClassVar = {"train": [0, 2], "validation": [1]}
+
+        def row(self, number):
+            return {"source": f"b/{number}.mp4"}
+
+    assert real_clips.trained_on(Rows()) == {"b/0.mp4", "b/2.mp4"}
+    window = SimpleNamespace(height=32, width=32, frame_rate=8.0, num_frames=5, seconds=5 / 8)
+    (tmp_path / "b").mkdir()
+    for number in range(3):
+        write(video, tmp_path / "b" / f"{number}.mp4")
+    found = real_clips.windows(tmp_path, window, 9, real_clips.trained_on(Rows()))
+    assert [name for name, _ in found] == ["1.mp4"]

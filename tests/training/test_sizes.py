@@ -8,6 +8,7 @@ from videopoet.errors import ConfigError, TaskError
 from videopoet.generation.pipeline import VideoPoet
 from videopoet.sequence.tasks import TASKS
 from videopoet.training import run
+from videopoet.training.plan import plan
 
 FEW_STEPS = [
     f"{stage}.training.{name}={value}"
@@ -74,3 +75,5 @@ def test_a_model_goes_on_in_codes_of_more_bits(folder, tmp_path):
     assert grown.parts.vocabulary.config.visual_codes == grown.parts.video_tokenizer.num_codes == 2**10
     assert len(grown.parts.language_model.head_weight) == len(before.parts.language_model.head_weight) + added
     assert grown.generate("text_to_video", prompt="a red ball", seed=1).media.num_frames == 9
+    planned = {stage.stage: stage.parameters for stage in plan(more)}
+    assert planned["language_model"]["tables"] == grown.parts.language_model.head_weight.numel()

@@ -135,18 +135,23 @@ def vocabulary_of(
     )
 
 
+def widened(model: LanguageModel, vocabulary: Vocabulary, video: VideoTokenizer) -> Vocabulary:
+    """The vocabulary of a model, which is changed in place, once it knows the codes of a tokenizer of more bits."""
+    known, wanted = vocabulary.config.visual_codes, video.num_codes
+    if wanted <= known or not isinstance(video, MagvitV2):
+        return vocabulary
+    model.widen_codes(vocabulary.range("video")[0], known, wanted)
+    return Vocabulary(vocabulary.config.model_copy(update={"visual_codes": wanted}))
+
+
 def _beginning(
     run: LanguageModelRun, around: Surroundings, video: VideoTokenizer, audio: AudioTokenizer
 ) -> tuple[TextEncoder, Vocabulary, LanguageModel]:
     """The model before its first step: that of the poet which the run starts from, or one of fresh weights."""
     if around.source is not None:
-        config = around.source.vocabulary.config.with_resolutions(run.mixture.sizes)
         model = around.source.language_model.requires_grad_(True)
-        known, wanted = config.visual_codes, video.num_codes
-        if wanted > known and isinstance(video, MagvitV2):
-            model.widen_codes(Vocabulary(config).range("video")[0], known, wanted)
-            config = config.model_copy(update={"visual_codes": wanted})
-        return around.source.text_encoder, Vocabulary(config), model
+        vocabulary = widened(model, around.source.vocabulary, video)
+        return around.source.text_encoder, Vocabulary(vocabulary.config.with_resolutions(run.mixture.sizes)), model
     own = OwnTokens.from_words(around.world.words())
     text_encoder = own if run.text_encoder is None else T5.open(run.text_encoder, own)
     vocabulary = vocabulary_of(text_encoder, video, audio, run.mixture.sizes)

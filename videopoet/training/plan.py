@@ -30,7 +30,7 @@ from videopoet.tokenizers.base import Published
 from videopoet.tokenizers.magvit_v2 import MagvitV2
 from videopoet.tokenizers.soundstream import SoundStream
 from videopoet.training import adaptation, loop, optimizer, reconstruction, rehearsal, step_costs
-from videopoet.training.language_model import vocabulary_of
+from videopoet.training.language_model import vocabulary_of, widened
 from videopoet.training.rehearsal import Cost
 from videopoet.training.run import RunConfig
 
@@ -316,6 +316,7 @@ def _model_of(
         vocabulary = Vocabulary(poet_folder.read_contents(folder).vocabulary)
         with rehearsal.without_values():
             model = LanguageModel.shaped_as(folder / "language_model")
+            vocabulary = widened(model, vocabulary, video)
     return model.train(), vocabulary
 
 
