@@ -39,14 +39,14 @@ def by_opus(samples: Tensor, sample_rate: int) -> tuple[Tensor, float]:
     """Samples, (S,), as Opus gives them back, and its bits a second."""
     target = io.BytesIO()
     with av.open(target, "w", format="ogg") as container:
-        stream = container.add_stream("libopus", rate=sample_rate, layout="mono")
+        stream = container.add_stream("libopus", rate=sample_rate, layout="mono")  # pyright: ignore[reportCallIssue]
         stream.bit_rate = OPUS_BITS
         frame = av.AudioFrame.from_ndarray(samples.float().numpy()[None], format="fltp", layout="mono")
         frame.sample_rate = sample_rate
         container.mux([*stream.encode(frame), *stream.encode(None)])
     content = target.getvalue()
     resampler = av.AudioResampler("fltp", "mono", sample_rate)
-    with av.open(io.BytesIO(content)) as source:
+    with av.open(io.BytesIO(content), "r") as source:
         frames = [part.to_ndarray()[0] for frame in source.decode(audio=0) for part in resampler.resample(frame)]
         frames += [part.to_ndarray()[0] for part in resampler.resample(None)]
     heard = torch.from_numpy(np.concatenate(frames))

@@ -183,6 +183,17 @@ def test_a_fingerprint_is_the_weights_and_not_where_they_lie(tokenizers, another
     assert fingerprint(type(tokenizers[0]).load(tmp_path)) == fingerprint(tokenizers[0]) != fingerprint(another)
 
 
+def test_the_fingerprint_of_a_published_tokenizer_is_that_of_its_weights_too(tokenizers, monkeypatch):
+    config = type(tokenizers[0].config)
+    values = tokenizers[0].config.to_dict()
+    found = set()
+    for place, version in (("here", "5.1"), ("there", "5.2")):
+        described = {**values, "_name_or_path": place, "transformers_version": version}
+        monkeypatch.setattr(config, "to_dict", lambda self, described=described: described)
+        found.add(fingerprint(tokenizers[0]))
+    assert len(found) == 1
+
+
 def test_other_views_than_are_kept_are_refused_with_the_sizes_to_ask_for(cached):
     cache = TokenCache(cached[0], cached[1])
     cache.check_views(Views(sizes=((32, 32),), num_frames=9))

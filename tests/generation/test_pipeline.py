@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from videopoet.errors import MediaError, TaskError
+from videopoet.generation.pipeline import VideoPoet
 from videopoet.generation.request import Request
 from videopoet.media.files import probe, read_audio
 from videopoet.media.types import Audio, Image, Video
@@ -42,6 +43,13 @@ def test_sound_does_not_change_the_picture(poet):
     without = poet.generate("text_to_video", prompt="a red ball", seed=1, sound=False)
     assert torch.equal(with_sound.media.frames, without.media.frames)
     assert without.media.audio is None
+
+
+def test_a_negative_prompt_is_refused_where_the_model_itself_guides_by_nothing(poet):
+    settings = poet.parts.settings.model_copy(update={"guidance_scale": 1.0})
+    unguided = VideoPoet(**{**vars(poet.parts), "settings": settings})
+    with pytest.raises(TaskError, match="negative_prompt .'blue'. is given and guidance_scale is 1"):
+        unguided.generate("text_to_video", prompt="a red ball", negative_prompt="blue", seed=1)
 
 
 def test_the_prompt_the_negative_prompt_and_guidance_matter(poet):

@@ -64,3 +64,17 @@ def test_the_length_is_known_before(fades):
     lengths = (24, 31, 12, 40)
     picture, _ = joined(*((clip(7, length), one) for length, one in zip(lengths, fades, strict=True)))
     assert len(picture) == num_frames_of(list(zip(lengths, fades, strict=True)), RATE, 0.5)
+
+
+def test_a_fade_of_less_than_a_frame_is_a_cut():
+    clips = (clip(10, 24), False), (clip(200, 24), True)
+    picture, sound = joined(*clips, fade_seconds=0.02)
+    assert picture.tolist() == [10] * 24 + [200] * 24 and len(sound) == 32_000
+    assert num_frames_of([(24, False), (24, True)], RATE, 0.02) == 48
+
+
+@pytest.mark.parametrize("lengths", [(40, 18, 40), (40, 12, 40), (12, 12, 12), (24, 5, 24, 5)])
+def test_the_length_is_known_before_also_where_fades_meet(lengths):
+    picture, _ = joined(*((clip(10, length), bool(number)) for number, length in enumerate(lengths)))
+    told = [(length, bool(number)) for number, length in enumerate(lengths)]
+    assert num_frames_of(told, RATE, 0.5) == len(picture)

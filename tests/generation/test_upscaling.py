@@ -141,6 +141,19 @@ def test_the_steps_foretold_are_those_taken(large, random_clip, num_frames, fact
     assert len(steps) == upscaling.num_steps(large.parts, num_frames, factor)
 
 
+def test_the_steps_of_a_long_clip_end_with_its_upscaling(large):
+    seen = []
+    large.generate(
+        "unconditional",
+        num_frames=33,
+        upscale=2,
+        seed=1,
+        progress=False,
+        on_step=lambda done, total: seen.append((done, total)),
+    )
+    assert seen[-1][0] == seen[-1][1]
+
+
 def test_a_poet_with_super_resolution_is_saved_whole(large, poet, random_clip, tmp_path):
     large.save_pretrained(tmp_path / "large", torch.float32)
     loaded = VideoPoet.from_pretrained(tmp_path / "large", device="cpu")

@@ -89,7 +89,9 @@ def test_passes_over_parts_add_up_to_one_over_all(name, settings):
     torch.testing.assert_close(torch.cat(made, dim=1), expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize(("name", "settings"), [("qwen3", STOCK["qwen3"]), ("gpt_neox", {})])
+@pytest.mark.parametrize(
+    ("name", "settings"), [("qwen3", STOCK["qwen3"]), ("gpt_neox", {}), ("mistral", {"sliding_window": 4})]
+)
 def test_what_was_read_wrongly_can_be_read_again_at_places_that_differ_from_row_to_row(name, settings):
     model = make(name, **settings)
     embeddings, mask, positions = inputs()

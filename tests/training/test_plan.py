@@ -5,6 +5,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from videopoet import cli, presets, runtime
+from videopoet.config import override
 from videopoet.data import toybox
 from videopoet.models.language_model import LanguageModel
 from videopoet.sequence import layout
@@ -12,7 +13,7 @@ from videopoet.sequence.tasks import find_task
 from videopoet.text_encoders.own_tokens import OwnTokens
 from videopoet.tokenizers.magvit_v2 import MagvitV2
 from videopoet.tokenizers.soundstream import SoundStream
-from videopoet.training import loop, optimizer, plan, reconstruction, rehearsal, step_costs
+from videopoet.training import generation_plan, loop, optimizer, plan, reconstruction, rehearsal, step_costs
 from videopoet.training.language_model import vocabulary_of
 from videopoet.training.next_token import NextToken
 
@@ -24,6 +25,10 @@ def planned(**changes):
     shares = tuple(share for share in stage.mixture.shares if share.task == "text_to_video")
     stage = stage.model_copy(update={"mixture": stage.mixture.model_copy(update={"shares": shares})} | changes)
     return config.model_copy(update={"language_model": stage})
+
+
+def of_language_model(config, gpus):
+    return plan._language_model(config, plan.parts_of(config), gpus, 400.0)
 
 
 @pytest.fixture(scope="module")
@@ -115,19 +120,18 @@ def test_what_is_held_is_what_the_optimizer_and_the_mean_come_to_hold(model, nam
     assert plan._held_bytes(model, training) == held
 
 
-def test_gpus_add_tokens_and_take_no_longer_a_step_and_share_what_can_be_shared(parts):
-    video, audio, words = parts
-    one, four = (plan._language_model(planned(), video, audio, words, gpus, 400.0) for gpus in (1, 4))
+def test_gpus_add_tokens_and_take_no_longer_a_step_and_share_what_can_be_shared():
+    one, four = (of_language_model(planned(), gpus) for gpus in (1, 4))
     assert four.tokens == 4 * one.tokens and four.flops == 4 * one.flops
     assert four.days == pytest.approx(one.days)
     assert four.memory == one.memory == one.memory_sharded > four.memory_sharded
 
 
-def test_a_run_that_divides_is_planned_divided(parts):
+def test_a_run_that_divides_is_planned_divided():
     training = presets.tiny().language_model.training.model_copy(update={"sharding": "full"})
-    whole = plan._language_model(planned(), *parts, 4, 400.0)
-    divided = [plan._language_model(planned(training=training), *parts, gpus, 400.0) for gpus in (1, 4, 64)]
-    assert divided[0].memory == plan._language_model(planned(), *parts, 1, 400.0).memory
+    whole = of_language_model(planned(), 4)
+    divided = [of_language_model(planned(training=training), gpus) for gpus in (1, 4, 64)]
+    assert divided[0].memory == of_language_model(planned(), 1).memory
     assert divided[1].memory == divided[1].memory_sharded == whole.memory_sharded
     assert divided[0].memory > divided[1].memory > divided[2].memory > 4 * sum(whole.parameters.values())
     assert divided[1].flops == whole.flops
@@ -143,10 +147,10 @@ def test_gradients_of_layers_that_are_divided_are_kept_in_part(parts):
     assert peaks[0] - peaks[2] == pytest.approx(gradients, rel=0.3)
 
 
-def test_accumulation_adds_tokens_and_keeps_gradients(parts):
+def test_accumulation_adds_tokens_and_keeps_gradients():
     training = presets.tiny().language_model.training.model_copy(update={"accumulation": 3})
-    once = plan._language_model(planned(), *parts, 1, 400.0)
-    thrice = plan._language_model(planned(training=training), *parts, 1, 400.0)
+    once = of_language_model(planned(), 1)
+    thrice = of_language_model(planned(training=training), 1)
     assert thrice.tokens == pytest.approx(3 * once.tokens, rel=1e-3)
     assert thrice.memory == once.memory + 4 * sum(once.parameters.values())
 
@@ -163,6 +167,24 @@ def test_the_command_line_plans_every_stage(capsys):
     assert all(stage["flops"] > 0 and stage["tokens"] > 0 and stage["memory"] > 0 for stage in stages.values())
     assert {stage["fits"] for stage in stages.values()} == {True, False}
     assert said["days"] == pytest.approx(sum(stage["days"] for stage in stages.values()))
+    clip = said["generation"]
+    assert clip["weights"] < clip["memory"] < clip["memory_upscaled"]
+
+
+def test_a_clip_takes_the_weights_and_what_grows_with_its_size():
+    config = presets.tiny()
+    small = generation_plan.generation(config)
+    parts = plan.parts_of(config)
+    assert parts.super_resolution is not None
+    others = (parts.video, parts.audio, parts.super_resolution)
+    counts = [sum(parameter.numel() for parameter in network.parameters()) for network in (parts.model, *others)]
+    assert small.weights == 2 * counts[0] + 4 * sum(counts[1:])
+    larger = generation_plan.generation(override(config, ["world.height=64", "world.width=64"]))
+    assert larger.weights == small.weights
+    assert small.memory_upscaled is not None
+    assert small.memory < larger.memory <= small.memory_upscaled
+    alone = generation_plan.generation(config.model_copy(update={"super_resolution": None}))
+    assert alone.memory_upscaled is None and alone.weights < small.weights
 
 
 def test_a_preset_that_is_not_there_is_refused(capsys):

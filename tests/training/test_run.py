@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
@@ -8,7 +10,6 @@ from videopoet.data import toybox
 from videopoet.errors import CheckpointError, ConfigError
 from videopoet.generation import poet_folder
 from videopoet.generation.convert import convert
-from videopoet.sequence.tasks import TASKS
 from videopoet.text_encoders.own_tokens import OwnTokens
 from videopoet.tokenizers.magvit_v2 import MagvitV2
 from videopoet.tokenizers.soundstream import SoundStream
@@ -82,7 +83,7 @@ def test_a_converted_model_is_trained_as_it_is(tmp_path, lora):
     after = poet_folder.load(folder, "cpu", torch.float32)
     assert after.language_model.backbone.config.model_type == "gpt2"
     assert after.vocabulary == before.vocabulary
-    assert after.settings.tasks == tuple(TASKS)
+    assert after.settings.tasks == ("text_to_video",)
     assert not torch.equal(after.language_model.head_weight, before.language_model.head_weight)
     assert len(run.last_figures(tmp_path / "run")) == 1
 
@@ -124,3 +125,37 @@ def test_super_resolution_is_not_trained_by_a_config_that_has_none(tmp_path):
 def test_super_resolution_needs_a_finished_poet(tmp_path):
     with pytest.raises(CheckpointError, match="no finished poet"):
         run.train(presets.preset("tiny"), tmp_path / "run", stages=("super_resolution",))
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("world.num_frames=5", "shows 9 frames, the clips have 5; lower num_frames in video_tokenizer.stages"),
+        ("audio_tokenizer.sounds.num_samples=90000", "hears 90000 samples at a time, the clips have"),
+        ("validation_clips=0", "validation_clips"),
+        ("language_model.mixture.shares=[{task: text_to_vidio, batch_size: 2, weight: 1}]", "no task 'text_to_vidio'"),
+        ("language_model.mixture.pool_clips=2", "has 4 clips, a pool only 2; raise pool_clips"),
+    ],
+)
+def test_what_the_clips_or_pools_do_not_have_is_found_before_anything_is_trained(tmp_path, setting, said):
+    with pytest.raises(ConfigError, match=said):
+        run.train(override(presets.tiny(), [setting]), tmp_path / "run")
+    assert not list(tmp_path.glob("run/*/journal.jsonl"))
+
+
+def test_a_poet_that_is_trained_on_keeps_its_super_resolution_and_its_sampling(tmp_path):
+    few = ["num_steps=1", "checkpoint_every=9", "validate_every=9"]
+    stages = ("video_tokenizer", "audio_tokenizer", "language_model", "super_resolution")
+    settings = [f"{stage}.training.{setting}" for stage in stages for setting in few]
+    settings += ["validation_clips=2", "language_model.sample_prompts=[]", "super_resolution.pairs.pool_clips=4"]
+    first = run.train(override(presets.tiny(), settings), tmp_path / "first")
+    parts = poet_folder.load(first, "cpu", torch.float32)
+    chosen = parts.settings.model_copy(update={"temperature": 0.7, "guidance_scale": 2.0, "name": "mine"})
+    poet_folder.save(replace(parts, settings=chosen), tmp_path / "poet", torch.float32)
+    onward = [*settings, f"init_from={tmp_path / 'poet'}"]
+    second = run.train(override(presets.tiny(), onward), tmp_path / "second", stages=("language_model",))
+    after = poet_folder.load(second, "cpu", torch.float32)
+    assert after.super_resolution is not None and parts.super_resolution is not None
+    kept = after.super_resolution.state_dict()
+    assert all(torch.equal(kept[name], tensor) for name, tensor in parts.super_resolution.state_dict().items())
+    assert (after.settings.temperature, after.settings.guidance_scale) == (0.7, 2.0)

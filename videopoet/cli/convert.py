@@ -28,7 +28,7 @@ def convert(
         str | None,
         typer.Option(help="Folder or hub id of a T5 whose frozen features stand for prompts; without it, their ids."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the new rows.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Chooses the starting values of the new tokens.")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Give a language model a vocabulary of video and sound, ready for training.

@@ -12,9 +12,16 @@ from videopoet.cli.base import AsJson, app, print_json
 
 @app.command()
 def plan(
-    config: Annotated[str, typer.Argument(metavar="PRESET", help="The settings, as `train --preset` takes them.")],
+    config: Annotated[
+        str, typer.Argument(metavar="PRESET", help="tiny, small, paper, paper_1b or paper_8b, as in `train --preset`.")
+    ],
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting: a.b=c; repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change a setting that `train --dry-run` lists, such as language_model.model.width=320; repeatable.",
+        ),
     ] = None,
     init_from: Annotated[
         str | None, typer.Option(metavar="MODEL", help="Start from this model, as in `train`.")
@@ -29,7 +36,7 @@ def plan(
     """Say what a run will take before it is started: parameters, memory, operations, tokens and days.
 
     Every kind of step is gone through with tensors that have no values. Rendering, reading, saving and validation are
-    not counted.
+    not counted. The last line is the memory that a clip will take from the finished model.
     """
     from videopoet import presets
     from videopoet.config import override
@@ -37,13 +44,16 @@ def plan(
     assignments = [*(settings or []), *([f"init_from={init_from}"] if init_from is not None else [])]
     run = override(presets.preset(config), assignments)
 
+    from videopoet.training import generation_plan
     from videopoet.training import plan as planning
 
     stages = planning.plan(run, gpus, teraflops)
+    clip = generation_plan.generation(run)
     if as_json:
         totals = {"gpus": gpus, "memory": memory * 1e9, "teraflops": teraflops}
         described = [asdict(stage) | {"fits": stage.memory <= memory * 1e9} for stage in stages]
-        print_json({**totals, "stages": described, "days": sum(stage.days for stage in stages)})
+        days = sum(stage.days for stage in stages)
+        print_json({**totals, "stages": described, "days": days, "generation": asdict(clip)})
         return
     for stage in stages:
         parts = ", ".join(f"{name} {_short(count)}" for name, count in stage.parameters.items())
@@ -55,6 +65,8 @@ def plan(
         f"in all: {_time(sum(stage.days for stage in stages))} on {gpus} {'GPUs' if gpus > 1 else 'GPU'} at "
         f"{teraflops:g} TFLOP/s"
     )
+    upscaled = "" if clip.memory_upscaled is None else f", {_size(clip.memory_upscaled)} where it is upscaled"
+    print(f"a clip from the finished model: {_size(clip.memory)}{upscaled}; {_size(clip.weights)} of it are weights")
 
 
 def _verdict(stage: Any, limit: float, gpus: int) -> str:

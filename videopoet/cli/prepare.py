@@ -23,7 +23,11 @@ def prepare(
         str | None, typer.Option(metavar="MODEL", help="Describes clips without a caption: a folder or a hub id.")
     ] = None,
     size: Annotated[
-        str, typer.Option(metavar="WxH", help="Of square clips; others get the same short side. Or one other size.")
+        str,
+        typer.Option(
+            metavar="WxH",
+            help="Multiples of 8. A square is for square clips, its side the short side of others; else of all clips.",
+        ),
     ] = "64x64",
     fps: Annotated[float, typer.Option(help="Frames per second.")] = 8.0,
     seconds: Annotated[float, typer.Option(help="Length of a clip.")] = 2.125,
@@ -33,7 +37,9 @@ def prepare(
         list[str] | None, typer.Option(metavar="FAULT", help="Keep static, black or duplicate clips; repeatable.")
     ] = None,
     allow_outside: Annotated[bool, typer.Option("--allow-outside", help="Take files outside the folder too.")] = False,
-    workers: Annotated[int | None, typer.Option(min=1, help="Files read at a time; else one a processor.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Files read at a time, or workers on Ray; else one a processor.")
+    ] = None,
     engine: Engine = "local",
     as_json: AsJson = False,
 ) -> None:

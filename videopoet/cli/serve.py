@@ -17,8 +17,13 @@ from videopoet.errors import ConfigError
 from videopoet.serving.keys import KEYS_VARIABLE, Keys, read_keys
 
 NEEDS = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
-Host = Annotated[str, typer.Option(help="The address to listen on; others than loopback need a key.")]
-Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes one that is free.")]
+Host = Annotated[
+    str,
+    typer.Option(
+        help=f"The address to listen on; others than loopback need a key, from `serve --api-keys` or {KEYS_VARIABLE}."
+    ),
+]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on; 0 takes one that is free.")]
 Folder = Annotated[Path, typer.Option("--folder", "-f", help="Where the queue and all results are kept.")]
 
 
@@ -38,7 +43,7 @@ def serve(
         ),
     ] = None,
     workers: Annotated[int, typer.Option(min=0, max=64, help="Processes that make media.")] = 1,
-    batch: Annotated[int, typer.Option(min=1, max=32, help="The most alike jobs that are made together.")] = 4,
+    batch: Annotated[int, typer.Option(min=1, max=32, help="At most so many alike jobs are made together.")] = 4,
     api_keys: Annotated[
         Path | None,
         typer.Option(help=f"A file with one key a line, readable by you alone; or set {KEYS_VARIABLE}."),

@@ -20,7 +20,9 @@ def tokenize(
     model: Model = None,
     size: Annotated[
         list[str] | None,
-        typer.Option(metavar="WxH", help="Of the clips that are trained on; else the model's sizes. Repeatable."),
+        typer.Option(
+            metavar="WxH", help="A size that training will show clips in; else the model's sizes. Repeatable."
+        ),
     ] = None,
     structure: Annotated[
         bool, typer.Option("--structure", help="Also the motion that stylization is given; needs OpenCV.")
@@ -29,7 +31,7 @@ def tokenize(
     device: Device = None,
     engine: Engine = "local",
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Of the cluster; else one a GPU, or one a processor.")
+        int | None, typer.Option(min=1, help="With --engine ray: how many; else one a GPU, or one a processor.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -17,20 +17,31 @@ if TYPE_CHECKING:
 @app.command()
 def train(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run.")],
-    preset: Annotated[str, typer.Option(help="The settings to start from.")] = "tiny",
+    preset: Annotated[
+        str, typer.Option(help="The settings to start from: tiny, small, paper, paper_1b or paper_8b.")
+    ] = "tiny",
     data: Annotated[
         str | None,
         typer.Option(metavar="FOLDER", help="Footage, raw or prepared, or `toybox`; else what the preset says."),
     ] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting: a.b=c; repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change a setting that `train --dry-run` lists, such as language_model.model.width=320; repeatable.",
+        ),
     ] = None,
     init_from: Annotated[
         str | None, typer.Option(metavar="MODEL", help="Start from a model's weights: a folder, a hub id or `bundled`.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in the folder.")] = False,
     stages: Annotated[
-        str | None, typer.Option(metavar="NAME,NAME", help="Only these stages, such as video_tokenizer.")
+        str | None,
+        typer.Option(
+            metavar="NAME,NAME",
+            help="Only these of video_tokenizer, audio_tokenizer, language_model and super_resolution.",
+        ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and print the settings, and stop.")] = False,
     as_json: AsJson = False,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Generic, NamedTuple, TypeVar
+from typing import Annotated, Any, Generic, NamedTuple, Self, TypeVar
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from videopoet import runtime
@@ -19,7 +19,7 @@ from videopoet.errors import ConfigError, DataError
 from videopoet.media.signals import structure_clip
 from videopoet.sequence import conditions, layout
 from videopoet.sequence.conditions import Change, View
-from videopoet.sequence.tasks import Task, find_task
+from videopoet.sequence.tasks import TASKS, Task, find_task
 from videopoet.sequence.vocabulary import Vocabulary
 from videopoet.text_encoders.base import TextEncoder
 from videopoet.tokenizers.base import AudioTokenizer, VideoTokenizer
@@ -159,6 +159,13 @@ class Share(BaseConfig):
     early_weight: float | None = Field(default=None, ge=0)
     """The same during the early batches; None keeps `weight`."""
 
+    @field_validator("task")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        if name not in TASKS:
+            raise ValueError(f"there is no task '{name}'; there are {', '.join(TASKS)}")
+        return name
+
 
 class MixtureConfig(BaseConfig):
     """Which tasks are trained, how often, and in what order."""
@@ -182,6 +189,16 @@ class MixtureConfig(BaseConfig):
     """Clips that are rendered and tokenized together, and that batches are then drawn from."""
     pool_batches: int = Field(default=32, ge=1)
     """Batches drawn from one pool before the next takes its place."""
+
+    @model_validator(mode="after")
+    def _batches_fit(self) -> Self:
+        for share in self.shares:
+            if (share.weight or share.early_weight) and share.batch_size > self.pool_clips:
+                raise ValueError(
+                    f"a batch of {share.task} has {share.batch_size} clips, a pool only {self.pool_clips}; raise "
+                    "pool_clips or lower the share's batch_size"
+                )
+        return self
 
     @property
     def turns(self) -> list[tuple[int, int] | None]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
@@ -85,6 +86,7 @@ class Shards:
         self.folder, self.entries, self.remedy = Path(folder), entries, remedy
         self._open: OrderedDict[str, Any] = OrderedDict()
         self._checked: set[str] = set()
+        self._lock = threading.Lock()  # threads make batches side by side
 
     def row(self, shard: str, name: str, row: int) -> Tensor:
         """One row of a tensor of a shard.
@@ -127,6 +129,10 @@ class Shards:
         self._checked.add(shard)
 
     def _file(self, shard: str) -> Any:
+        with self._lock:
+            return self._opened(shard)
+
+    def _opened(self, shard: str) -> Any:
         if shard in self._open:
             self._open.move_to_end(shard)
             return self._open[shard]

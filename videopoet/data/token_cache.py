@@ -37,6 +37,7 @@ MOST_STARTS = 4
 """A clip that is longer than what is shown of it is kept from so many places, spread evenly over it."""
 MOST_HELD = 128
 """Views of shards whose codes are in memory, each at most a megabyte or two."""
+_OF_NO_MATTER = ("_name_or_path", "transformers_version")
 REMEDY = "it was changed or broken; run `videopoet tokenize` again, which replaces it"
 
 
@@ -72,7 +73,9 @@ class Views(BaseConfig):
 def fingerprint(tokenizer: Tokenizer) -> str:
     """What tells a tokenizer from any other: a hash of its kind, its config and its weights."""
     digest = hashlib.sha256(type(tokenizer).__qualname__.encode())
-    digest.update(json.dumps(tokenizer.config.to_dict(), sort_keys=True).encode())
+    # Published ones also say where they were read from, and by which version.
+    values = {name: value for name, value in tokenizer.config.to_dict().items() if name not in _OF_NO_MATTER}
+    digest.update(json.dumps(values, sort_keys=True).encode())
     for name, tensor in sorted(tokenizer.state_dict().items()):
         tensor = tensor.detach().cpu()
         tensor = tensor.float() if tensor.is_floating_point() else tensor

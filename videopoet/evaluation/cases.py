@@ -160,7 +160,8 @@ class Case:
             if not ("video" in self.given and self.task.gives == ("audio",)):  # else the given frames come back
                 codes = window.encode(video.pixels())
                 video = Video.from_pixels(window.decode(codes), video.frame_rate)
-                first = window.encode(right.video.pixels()[:, : 1 + (right.video.num_frames - 1) // 2])
+                half = 1 + (len(codes) - 1) // 2 * window.time_stride
+                first = window.encode(right.video.pixels()[:, :half])
                 agreement = float((codes[: len(first)] == first).float().mean())
         if right.audio is not None:
             samples = right.audio.samples[:, : window.num_samples]

@@ -132,6 +132,7 @@ class Film:
         ends = [0]
         for end in accumulate(scene.seconds for scene in self.story):
             ends.append(max(ends[-1] + 1, round(end * composition.window.frame_rate)))
+        self.num_frames = ends[-1]
         scenes = [
             Scene(
                 composition.prompt if number == 0 else composition.read(request.words),

@@ -223,15 +223,7 @@ class Movie:
     @property
     def _lengths(self) -> list[int]:
         """Frames of each take, at the model's rate."""
-        rate = self.parts.settings.frame_rate
-        lengths = []
-        for film in self.films:
-            end, seconds = 0, 0.0
-            for scene in film.story:
-                seconds += scene.seconds
-                end = max(end + 1, round(seconds * rate))
-            lengths.append(end)
-        return lengths
+        return [film.num_frames for film in self.films]
 
     @property
     def _title_frames(self) -> int:

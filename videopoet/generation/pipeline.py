@@ -247,6 +247,9 @@ class VideoPoet:
                 for number, composition in enumerate(group):
                     factor, media = composition.request.upscale, made[number]
                     if factor is not None and not isinstance(media, str):
+                        num_frames = media.num_frames if isinstance(media, Video) else 1
+                        steps.later += upscaling.num_steps(parts, num_frames, factor)
+                        steps.later -= upscaling.num_steps(parts, usual, factor)
                         made[number] = upscaling.upscale(
                             parts,
                             media,

@@ -284,7 +284,7 @@ def _check_kind(name: str, value: Any) -> None:
 
 
 def _check_range(name: str, value: float, limits: _Range) -> None:
-    if not (math.isfinite(value) and limits.least <= value <= limits.most):
+    if not limits.least <= value <= limits.most:  # which a NaN is not either
         raise TaskError(
             f"{name} is {value}; it must be from {limits.least:.20g} to {limits.most:.20g}; {limits.hint}", code="range"
         )

@@ -30,8 +30,8 @@ def stitched(clips: Iterable[tuple[Video, bool]], fade_seconds: float, fades_out
         if held is None:
             held = _dimmed(clip, num_faded, rises=True) if fades else _softened(clip, begins=True)
             continue
-        if fades:
-            num_faded = min(num_faded, held.num_frames)
+        num_faded = min(num_faded, held.num_frames)
+        if fades and num_faded:
             if held.num_frames > num_faded:
                 yield _part(held, 0, held.num_frames - num_faded)
             yield _mixed(_part(held, held.num_frames - num_faded, held.num_frames), _part(clip, 0, num_faded))
@@ -47,9 +47,12 @@ def stitched(clips: Iterable[tuple[Video, bool]], fade_seconds: float, fades_out
 
 def num_frames_of(lengths: list[tuple[int, bool]], frame_rate: float, fade_seconds: float) -> int:
     """How many frames `stitched` gives of clips of so many, each with whether what is before it fades into it."""
-    total = 0
+    total = left = 0
     for number, (num_frames, fades) in enumerate(lengths):
-        total += num_frames - (min(num_frames, round(fade_seconds * frame_rate)) if fades and number else 0)
+        # What the fade before has taken of a clip is not there for the next one.
+        faded = min(num_frames, left, round(fade_seconds * frame_rate)) if fades and number else 0
+        left = num_frames - faded
+        total += left
     return total
 
 

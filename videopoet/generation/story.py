@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -43,7 +42,7 @@ class Scene:
                     f"{name} of a scene is {value!r} ({type(value).__name__}); it must be {wanted}; correct it",
                     code="type",
                 )
-        if not (math.isfinite(self.seconds) and 0 < self.seconds <= LONGEST_FILM):
+        if not 0 < self.seconds <= LONGEST_FILM:  # which a NaN is not either
             raise TaskError(
                 f"seconds of a scene is {self.seconds}; it must be above 0 and at most {LONGEST_FILM:g}; change it",
                 code="range",

@@ -83,7 +83,7 @@ class _Any(CachedPass):
     def _read(self, embeddings: Tensor, mask: Tensor, positions: Tensor, places: Places) -> Tensor:
         for layer in self.layers:
             layer.places, layer.reach = places, mask.shape[3]
-        return self.model(embeddings, mask, positions, self.cache)
+        return self.model(embeddings, mask, positions, self.cache, None if isinstance(places, slice) else places)
 
 
 class _Layer(CacheLayerMixin):

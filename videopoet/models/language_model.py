@@ -311,7 +311,14 @@ class LanguageModel(nn.Module):
         ids[visible] = tokens[is_prompt] - self.embedding.config.first_prompt
         return self.embedding.of_features(self.reader(ids, visible)[visible])
 
-    def forward(self, embeddings: Tensor, mask: Tensor | None, positions: Tensor, cache: Any = None) -> Tensor:
+    def forward(
+        self,
+        embeddings: Tensor,
+        mask: Tensor | None,
+        positions: Tensor,
+        cache: Any = None,
+        places: Tensor | None = None,
+    ) -> Tensor:
         """Hidden states, (B, L, D).
 
         Args:
@@ -319,6 +326,7 @@ class LanguageModel(nn.Module):
             mask: bool (B, 1, L, K), True where a position (L) sees another (K, cached ones first); None for all.
             positions: (B, L), counted without padding.
             cache: A `transformers` cache that is read and extended, or None.
+            places: Which of K the positions are, (B, L); None says the last L of them.
         """
         if mask is None:
             mask = embeddings.new_ones((1,), dtype=torch.bool).expand(
@@ -327,7 +335,7 @@ class LanguageModel(nn.Module):
         self.check_length(mask.shape[-1])
         return self.backbone.base_model(
             inputs_embeds=embeddings,
-            attention_mask=masks.for_backbone(self.backbone.config.get_text_config(), mask, embeddings.dtype),
+            attention_mask=masks.for_backbone(self.backbone.config.get_text_config(), mask, embeddings.dtype, places),
             position_ids=positions,
             past_key_values=cache,
             use_cache=cache is not None,

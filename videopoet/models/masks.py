@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 
-def for_backbone(config: Any, mask: Tensor, dtype: torch.dtype) -> Tensor | dict[str, Tensor]:
+def for_backbone(
+    config: Any, mask: Tensor, dtype: torch.dtype, places: Tensor | None = None
+) -> Tensor | dict[str, Tensor]:
     """What a Hugging Face model takes as `attention_mask`.
 
     A layer that was trained with a sliding window keeps it, on both sides of a position in the prefix: it has learned
@@ -16,28 +18,30 @@ def for_backbone(config: Any, mask: Tensor, dtype: torch.dtype) -> Tensor | dict
 
     Args:
         config: Of the backbone's text model.
-        mask: bool (B, 1, L, K), True where a position sees another; the last of K is the last of L.
+        mask: bool (B, 1, L, K), True where a position sees another.
         dtype: Of the hidden states.
+        places: Which of K the positions are, (B, L); None says the last L of them.
 
     Returns:
         One mask, or one for each kind of layer where the model has several.
     """
     window, kinds = getattr(config, "sliding_window", None), getattr(config, "layer_types", None)
     if kinds is None:
-        return _as_added(config, mask if window is None else mask & _near(mask, window), dtype)
+        return _as_added(config, mask if window is None else mask & _near(mask, window, places), dtype)
     if set(kinds) <= {"full_attention"}:
         return _as_added(config, mask, dtype)
     masks = {"full_attention": mask}
     if window is not None:
-        masks["sliding_attention"] = mask & _near(mask, window)
+        masks["sliding_attention"] = mask & _near(mask, window, places)
     return {kind: _as_added(config, masks.get(kind, mask), dtype) for kind in set(kinds)}
 
 
-def _near(mask: Tensor, window: int) -> Tensor:
-    """bool (L, K), True where two positions are less than a window apart."""
+def _near(mask: Tensor, window: int, places: Tensor | None) -> Tensor:
+    """bool (B or 1, 1, L, K), True where two positions are less than a window apart."""
     length, seen = mask.shape[-2:]
     columns = torch.arange(seen, device=mask.device)
-    return (columns[seen - length :, None] - columns).abs() < window
+    rows = columns[None, seen - length :] if places is None else places
+    return ((rows[..., None] - columns).abs() < window)[:, None]
 
 
 def _as_added(config: Any, mask: Tensor, dtype: torch.dtype) -> Tensor:

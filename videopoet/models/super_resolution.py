@@ -1,6 +1,6 @@
 """The super-resolution transformer: codes of a small clip to those of one twice as large (VideoPoet, section 3.4).
 
-It sees codes, ids of text and a noise level. How its answers become codes is in `generation.decoders.masked`, how it
+It sees codes, ids of text and a noise level. How its answers become codes is in `generation.masked_decoding`, how it
 learns in `training.masked_token`.
 """
 

@@ -18,7 +18,7 @@ from videopoet.models import language_model
 from videopoet.models.language_model import AUDIO_FRAMES, LanguageModel
 from videopoet.nn import ranks
 from videopoet.sequence import vocabulary as vocabularies
-from videopoet.sequence.tasks import find_task
+from videopoet.sequence.tasks import TASKS, find_task
 from videopoet.sequence.vocabulary import Vocabulary
 from videopoet.text_encoders.base import TextEncoder
 from videopoet.text_encoders.own_tokens import OwnTokens
@@ -72,12 +72,20 @@ def train(run: LanguageModelRun, around: Surroundings) -> None:
     if run.draft_width and model.draft_head is None:
         model.add_draft_head(run.draft_width)
     model = model.to(device)
-    settings = Settings(
-        height=world.height, width=world.width, num_frames=world.num_frames, frame_rate=world.frame_rate
+    settings = (Settings() if around.source is None else _sampling(around.source.settings)).model_copy(
+        update={
+            "height": world.height,
+            "width": world.width,
+            "num_frames": world.num_frames,
+            "frame_rate": world.frame_rate,
+            "tasks": _trained_tasks(run, around),
+        }
     )
-    poet = VideoPoet(video_tokenizer, audio_tokenizer, text_encoder, model, vocabulary, settings)
+    source = around.source  # of other codes its super-resolution would know nothing
+    upscaler = source.super_resolution if source is not None and source.video_tokenizer is video_tokenizer else None
+    poet = VideoPoet(video_tokenizer, audio_tokenizer, text_encoder, model, vocabulary, settings, upscaler)
 
-    prompts = _sample_prompts(run, around, text_encoder)
+    prompts = _sample_prompts(run, around, text_encoder) if "text_to_video" in settings.tasks else ()
 
     def write_samples(folder: Path) -> None:
         for number, prompt in enumerate(prompts):
@@ -142,6 +150,25 @@ def widened(model: LanguageModel, vocabulary: Vocabulary, video: VideoTokenizer)
         return vocabulary
     model.widen_codes(vocabulary.range("video")[0], known, wanted)
     return Vocabulary(vocabulary.config.model_copy(update={"visual_codes": wanted}))
+
+
+def _trained_tasks(run: LanguageModelRun, around: Surroundings) -> tuple[str, ...]:
+    """The tasks that the poet which the run starts from knows, and those that the run has batches of."""
+    known = set() if around.source is None else set(around.source.settings.tasks)
+    hears, tells = around.world.has_sound, bool(around.world.words())
+    for share in run.mixture.shares:
+        task = find_task(share.task)
+        fits = hears or all(view.modality != "audio" for view in (*task.given, *task.predict))
+        fits = fits and (tells or all(view.modality != "text" for view in task.predict))
+        if fits and (share.weight or share.early_weight):
+            known.add(task.name)
+    return tuple(name for name in TASKS if name in known)
+
+
+def _sampling(settings: Settings) -> Settings:
+    """Settings that choose tokens as these do."""
+    names = ("temperature", "top_k", "top_p", "guidance_scale", "upscaling")
+    return Settings().model_copy(update={name: getattr(settings, name) for name in names})
 
 
 def _beginning(

@@ -57,6 +57,18 @@ class StagePlan:
 
 
 @dataclass(frozen=True)
+class PlannedParts:
+    """A run's networks, without values."""
+
+    video: MagvitV2
+    audio: SoundStream
+    words: OwnTokens
+    model: LanguageModel
+    vocabulary: Vocabulary
+    super_resolution: SuperResolution | None
+
+
+@dataclass(frozen=True)
 class _Batch:
     """One kind of batch: how often, how many tokens, what it costs."""
 
@@ -78,6 +90,23 @@ def plan(config: RunConfig, gpus: int = 1, teraflops: float = 400.0) -> list[Sta
     Raises:
         ConfigError: The run starts from a poet with tokenizers that others trained, which are not gone through.
     """
+    parts = parts_of(config)
+    plans = [
+        _video_tokenizer(config, parts.video, gpus, teraflops),
+        _audio_tokenizer(config, parts.audio, gpus, teraflops),
+        _language_model(config, parts, gpus, teraflops),
+    ]
+    if parts.super_resolution is not None:
+        plans.append(_super_resolution(config, parts, gpus, teraflops))
+    return plans
+
+
+def parts_of(config: RunConfig) -> PlannedParts:
+    """The networks that a run trains; a language model that it starts from has its own shape and vocabulary.
+
+    Raises:
+        ConfigError: The run starts from a poet with tokenizers that others trained, which are not gone through.
+    """
     _refuse_published(config)
     with rehearsal.without_values():
         video = MagvitV2(config.video_tokenizer.model)
@@ -86,14 +115,19 @@ def plan(config: RunConfig, gpus: int = 1, teraflops: float = 400.0) -> list[Sta
         words = OwnTokens.from_words(toybox.words())
     else:
         words = OwnTokens.load(_source(config) / "language_model")
-    plans = [
-        _video_tokenizer(config, video, gpus, teraflops),
-        _audio_tokenizer(config, audio, gpus, teraflops),
-        _language_model(config, video, audio, words, gpus, teraflops),
-    ]
+    model, vocabulary = _model_of(config, video, audio, words)
+    upscaler = None
     if config.super_resolution is not None:
-        plans.append(_super_resolution(config, video, words, gpus, teraflops))
-    return plans
+        with rehearsal.without_values():
+            upscaler = SuperResolution(
+                SuperResolutionConfig(
+                    **config.super_resolution.model.to_dict(),
+                    num_bits=(video.num_codes - 1).bit_length(),
+                    text_size=words.size,
+                    longest_text=words.longest,
+                )
+            ).train()
+    return PlannedParts(video, audio, words, model, vocabulary, upscaler)
 
 
 def _video_tokenizer(config: RunConfig, video: MagvitV2, gpus: int, teraflops: float) -> StagePlan:
@@ -132,11 +166,9 @@ def _audio_tokenizer(config: RunConfig, audio: SoundStream, gpus: int, teraflops
     return _stage("audio_tokenizer", objective.model, objective.adversary, run.training, batches, 0, gpus, teraflops)
 
 
-def _language_model(
-    config: RunConfig, video: MagvitV2, audio: SoundStream, words: OwnTokens, gpus: int, teraflops: float
-) -> StagePlan:
+def _language_model(config: RunConfig, parts: PlannedParts, gpus: int, teraflops: float) -> StagePlan:
     run, world = config.language_model, config.world
-    model, vocabulary = _model_of(config, video, audio, words)
+    video, audio, model, vocabulary = parts.video, parts.audio, parts.model, parts.vocabulary
     if run.recompute:
         model.recompute_layers()
     if run.lora is not None:
@@ -150,7 +182,7 @@ def _language_model(
         height, width = size or (world.height, world.width)
         often = turns.count(size) / len(turns)
         shapes = {
-            "text": (_mean_text(config, words),),
+            "text": (mean_text(config, parts.words),),
             "video": video.grid(world.num_frames, height, width),
             "audio": (audio.num_quantizers, audio.num_frames(num_samples)),
         }
@@ -160,7 +192,7 @@ def _language_model(
             if not share.weight:
                 continue
             task = find_task(share.task)
-            row = _row(task, vocabulary, shapes)
+            row = row_of(task, vocabulary, shapes)
             ranges, counts = row.ranges[row.targets].unique(dim=0, return_counts=True)
             choices = tuple((start, stop, n) for (start, stop), n in zip(ranges.tolist(), counts.tolist(), strict=True))
             key = (share.batch_size, len(row.tokens), choices)
@@ -176,25 +208,16 @@ def _language_model(
     return _stage("language_model", model, None, run.training, batches, pool, gpus, teraflops, model.layers)
 
 
-def _super_resolution(config: RunConfig, video: MagvitV2, words: OwnTokens, gpus: int, teraflops: float) -> StagePlan:
-    run, world = config.super_resolution, config.world
-    assert run is not None
-    with rehearsal.without_values():
-        model = SuperResolution(
-            SuperResolutionConfig(
-                **run.model.to_dict(),
-                num_bits=(video.num_codes - 1).bit_length(),
-                text_size=words.size,
-                longest_text=words.longest,
-            )
-        ).train()
+def _super_resolution(config: RunConfig, parts: PlannedParts, gpus: int, teraflops: float) -> StagePlan:
+    run, world, video, model = config.super_resolution, config.world, parts.video, parts.super_resolution
+    assert run is not None and model is not None
     batches, encoding = [], 0.0
     for scale in run.pairs.scales:
         size = max(1, run.pairs.batch_size // scale**2)
         t, h, w = video.grid(world.num_frames, scale * world.height, scale * world.width)
         for grid, share in (((t, h, w), 1 - run.pairs.image_share), ((1, h, w), run.pairs.image_share)):
             if share:
-                shape = (model, size, grid, _mean_text(config, words), run.training.bf16)
+                shape = (model, size, grid, mean_text(config, parts.words), run.training.bf16)
                 cost = step_costs.pairs_cost(*shape)
                 divided = step_costs.pairs_cost(*shape, gpus) if gpus > 1 else cost
                 tokens = size * 5 * math.prod(grid)  # a large clip has four times the codes of the small one
@@ -288,7 +311,8 @@ def _held_bytes(model: nn.Module, training: loop.Config) -> int:
     return held + _bytes(parameter for parameter in _parameters(model) if parameter.requires_grad)
 
 
-def _row(task: Task, vocabulary: Vocabulary, shapes: dict[str, tuple[int, ...]]) -> layout.Row:
+def row_of(task: Task, vocabulary: Vocabulary, shapes: dict[str, tuple[int, ...]]) -> layout.Row:
+    """A row of a task whose pieces have these shapes."""
     pieces: dict[str, Tensor] = {}
     for view in task.given:
         pieces[view.piece] = view.of(torch.zeros(shapes[view.modality], dtype=torch.long))
@@ -337,7 +361,8 @@ def _source(config: RunConfig) -> Path:
     return poet_folder.find(None if config.init_from == "bundled" else config.init_from)
 
 
-def _mean_text(config: RunConfig, words: OwnTokens) -> int:
+def mean_text(config: RunConfig, words: OwnTokens) -> int:
+    """How many ids a caption of the toy box has."""
     world = toybox.ToyBox(config.world)
     return round(sum(len(words.encode(world.scene(seed).caption)) for seed in range(64)) / 64)
 

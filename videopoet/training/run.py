@@ -54,7 +54,7 @@ class RunConfig(BaseConfig):
     language_model: LanguageModelRun
     super_resolution: SuperResolutionRun | None = None
     """None trains none; a run that was begun without it can be given one."""
-    validation_clips: int = 32
+    validation_clips: int = Field(default=32, ge=1)
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> Self:
@@ -207,10 +207,27 @@ def stage_names(text: str | None) -> tuple[StageName, ...]:
 
 
 def _check_sizes(config: RunConfig, world: World, stages: tuple[StageName, ...]) -> None:
-    """Refuse, before any training, sizes that the clips do not have; the toy box has every size."""
+    """Refuse, before any training, sizes and lengths that the clips do not have; the toy box has every size."""
+    shown = config.world
     if "video_tokenizer" in stages:
+        longest = max(stage.num_frames for stage in config.video_tokenizer.stages)
+        if longest > shown.num_frames:
+            raise ConfigError(
+                f"a stage of the video tokenizer shows {longest} frames, the clips have {shown.num_frames}; lower "
+                "num_frames in video_tokenizer.stages or raise world.num_frames",
+                code="config_invalid",
+            )
         for scale in {scale for stage in config.video_tokenizer.stages for scale in stage.scales}:
             world.at_scale(scale)
+    if "audio_tokenizer" in stages:
+        heard = round(shown.num_frames / shown.frame_rate * shown.sample_rate)
+        wanted = config.audio_tokenizer.sounds.num_samples or 0
+        if wanted > heard:
+            raise ConfigError(
+                f"the audio tokenizer hears {wanted} samples at a time, the clips have {heard}; lower "
+                "audio_tokenizer.sounds.num_samples or raise world.num_frames",
+                code="config_invalid",
+            )
     if "language_model" in stages:
         for size in config.language_model.mixture.sizes:
             world.of_size(*size)

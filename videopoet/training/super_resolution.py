@@ -57,8 +57,9 @@ def train(run: SuperResolutionRun, around: Surroundings) -> None:
         longest_text=parts.text_encoder.longest,
     )
     model = SuperResolution(config).to(device)
-    if parts.super_resolution is not None:
-        checkpoint.load_weights(model, parts.super_resolution.state_dict(), str(around.source_name or around.output))
+    began = parts.super_resolution or (around.source and around.source.super_resolution)
+    if began is not None and began.config.num_bits == config.num_bits:
+        checkpoint.load_weights(model, began.state_dict(), str(around.source_name or around.output))
     codecs = (parts.video_tokenizer, parts.text_encoder)
     known = PairBatches(validation, run.pairs, *codecs, run.training.seed, device)
     seeds = list(range(around.num_validation))
