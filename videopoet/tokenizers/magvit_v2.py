@@ -100,7 +100,9 @@ class MagvitV2(VideoTokenizer):
         if known < num_bits:
             spread = weights["encoder.to_latents.weight"].std()
             for key, own in self.state_dict().items():
-                if key.startswith("encoder.to_latents.") and key in weights:
+                if key not in weights:
+                    continue
+                if key.startswith("encoder.to_latents."):
                     new = spread * torch.randn_like(own[known:]) if own.ndim > 1 else torch.zeros_like(own[known:])
                     weights[key] = torch.cat([weights[key], new])
                 elif own.ndim > 1 and own.shape[1] == num_bits and weights[key].shape[1] == known:
