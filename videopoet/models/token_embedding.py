@@ -73,7 +73,8 @@ class TokenEmbedding(nn.Module):
         if self.bits_embedding is not None:
             weights["bits_embedding.weight"] = F.pad(self.bits_embedding.weight, (0, num_bits - self.config.num_bits))
         wider.load_state_dict(weights)
-        return wider.to(next(self.parameters()).dtype)
+        dtype = next(self.parameters()).dtype
+        return wider if dtype == torch.float32 else wider.to(dtype)
 
     def forward(self, tokens: Tensor, modality: Tensor, places: Tensor) -> Tensor:
         """Sum what is known of each position.
