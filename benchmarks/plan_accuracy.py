@@ -3,7 +3,8 @@
 A stage takes steps on batches of random values in all shapes of its preset, and what is measured is the most memory
 that the process has above what it had before; what libraries keep for themselves is taken before, in a first step. The
 language model takes batches of text to video of a chosen size. A clip is made by the poet with random weights, its
-language model in bf16 as the plan has it, and is not upscaled.
+language model in bf16 as the plan has it, and is not upscaled. Where the processor has no fast bf16, all is fp32, the
+plan too.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import torch
 from report import report
 from streaming import PeakMemory
 
-from videopoet import VideoPoet, presets
+from videopoet import VideoPoet, presets, runtime
 from videopoet.data.mixture import TaskBatch
 from videopoet.data.upscaling import Pairs
 from videopoet.generation.request import Settings
@@ -125,7 +126,7 @@ def generated(config: RunConfig) -> None:
         guidance_scale=2.0,
     )  # fmt: skip
     tokenizers = MagvitV2(config.video_tokenizer.model).eval(), SoundStream(config.audio_tokenizer.model).eval()
-    poet = VideoPoet(*tokenizers, parts.words, model.to(torch.bfloat16).eval(), vocabulary, settings)
+    poet = VideoPoet(*tokenizers, parts.words, model.to(runtime.compute_dtype("cpu")).eval(), vocabulary, settings)
     with torch.no_grad():
         poet.generate("text_to_video", prompt="a red ball bounces on the grass", seed=0, progress=False)
 
@@ -148,8 +149,12 @@ def main() -> None:
     mixture = mixture.model_copy(update={"shares": shares, "sizes": ()})
     stage = config.language_model.model_copy(update={"mixture": mixture})
     config = config.model_copy(update={"language_model": stage})
+    if not runtime.bf16_is_fast("cpu"):
+        config = in_fp32(config)
     planned = {stage.stage: stage.memory for stage in plan.plan(config)} if {*given.stages} - {"generation"} else {}
-    planned["generation"] = generation_plan.generation(config.model_copy(update={"super_resolution": None})).memory
+    planned["generation"] = generation_plan.generation(
+        config.model_copy(update={"super_resolution": None}), runtime.compute_dtype("cpu")
+    ).memory
     for name in given.stages:
         measured = grown(name, config, given.steps)
         report(
@@ -161,6 +166,16 @@ def main() -> None:
             measured_mb=round(measured / 1e6, 1),
             ratio=round(planned[name] / measured, 3),
         )
+
+
+def in_fp32(config: RunConfig) -> RunConfig:
+    """The run without bf16, as this processor computes it whatever the run says."""
+    stages = {
+        name: stage.model_copy(update={"training": stage.training.model_copy(update={"bf16": False})})
+        for name in MAKERS
+        if (stage := getattr(config, name)) is not None
+    }
+    return config.model_copy(update=stages)
 
 
 def grown(name: str, config: RunConfig, steps: int) -> int:

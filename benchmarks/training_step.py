@@ -2,8 +2,9 @@
 
 Ours is the loop that `videopoet train` runs, with everything it does in a step: embeddings that know their place, the
 two-way prefix, the mean of the weights. `Trainer` trains the plain backbone on the same ids, with a causal mask and its
-own optimizer defaults. Both run under bf16 autocast, clip gradients and follow a schedule, in turns in one process that
-keeps freed memory, as `videopoet train` does and `Trainer` does not. The first step of each turn does not count.
+own optimizer defaults. Both run under bf16 autocast where the device has it, clip gradients and follow a schedule, in
+turns in one process that keeps freed memory, as `videopoet train` does and `Trainer` does not. The first step of each
+turn does not count.
 """
 
 from __future__ import annotations
@@ -125,7 +126,7 @@ def train_theirs(backbone: Any, batch: layout.Batch, num_steps: int, learning_ra
             learning_rate=learning_rate,
             lr_scheduler_type="cosine",
             warmup_steps=100,
-            bf16=True,
+            bf16=runtime.bf16_is_fast(runtime.best_device().type),
             use_cpu=not torch.cuda.is_available(),
             report_to=[],
             save_strategy="no",

@@ -58,7 +58,7 @@ def rows(parts, count: int) -> layout.Batch:
 def test_operations_of_a_language_models_step_are_those_that_are_counted_in_one(parts, model, recompute):
     batch = rows(parts, 4)
     objective = NextToken(model.train(), [])
-    with FlopCounterMode(display=False) as counted, runtime.autocast("cpu"):
+    with FlopCounterMode(display=False) as counted, rehearsal.autocast():
         objective.loss(type("Batch", (), {"rows": batch, "task": "text_to_video"})()).backward()
     model.zero_grad(set_to_none=True)
     start, stop = batch.ranges[batch.targets][0].tolist()
@@ -77,7 +77,7 @@ def test_operations_of_a_language_models_step_are_those_that_are_counted_in_one(
 def test_operations_of_a_tokenizers_step_are_those_that_are_counted_in_one(parts):
     config = presets.tiny().video_tokenizer
     real = reconstruction.VideoReconstruction(MagvitV2(config.model).train(), config.objective)
-    with FlopCounterMode(display=False) as counted, runtime.autocast("cpu"):
+    with FlopCounterMode(display=False) as counted, rehearsal.autocast():
         real(torch.zeros(2, 3, 9, 32, 32), 1, runtime.generator(0)).total.backward()
     with rehearsal.without_values():
         objective = reconstruction.VideoReconstruction(MagvitV2(config.model), config.objective)

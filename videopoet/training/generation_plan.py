@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from videopoet import runtime
 from videopoet.models.cached_pass import cached_pass
 from videopoet.nn.attention import Grid
 from videopoet.sequence.tasks import find_task
@@ -37,7 +36,7 @@ def generation(config: RunConfig, dtype: torch.dtype = torch.bfloat16) -> Genera
 
     Args:
         config: The run.
-        dtype: Of the language model's weights, as on a GPU; the other parts are float32.
+        dtype: Of the language model's weights and of what is computed, as on a GPU; the other weights are float32.
 
     Raises:
         ConfigError: As `plan.plan`.
@@ -73,14 +72,14 @@ def generation(config: RunConfig, dtype: torch.dtype = torch.bfloat16) -> Genera
             passes.logits(hidden, *vocabulary.range("video"))
 
     def show(scale: int) -> None:
-        with runtime.autocast("cpu"):
+        with rehearsal.autocast(dtype == torch.bfloat16):
             parts.video.decode(torch.zeros(1, grid[0], scale * grid[1], scale * grid[2], dtype=torch.long))
             parts.audio.decode(torch.zeros(1, parts.audio.num_quantizers, sound, dtype=torch.long))
 
     def double() -> None:
         assert parts.super_resolution is not None
         t, h, w = grid
-        with runtime.autocast("cpu"):
+        with rehearsal.autocast(dtype == torch.bfloat16):
             hidden = parts.super_resolution(
                 torch.zeros(1, t, 2 * h, 2 * w, dtype=torch.long),
                 torch.zeros(1, t, h, w, dtype=torch.long),

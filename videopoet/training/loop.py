@@ -54,7 +54,7 @@ class Config(BaseConfig):
     """Under `torchrun`, `full` divides weights, gradients and the optimizer's states among all processes (FSDP2), and
     `none` gives each process all of them. A process alone has all. A run may go on with another number of processes."""
     bf16: bool = True
-    """Compute under bf16 autocast; quantizers, norms' statistics and losses stay fp32."""
+    """Compute under bf16 autocast where the device is fast in it; quantizers, norms' statistics, losses stay fp32."""
     seed: int = Field(default=0, ge=0)
     """The seed of data, initial weights and every random choice."""
     log_every: int = Field(default=20, ge=1)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.nn import functional as F
 
+from videopoet import runtime
 from videopoet.config import BaseConfig
 from videopoet.errors import ConfigError
 from videopoet.nn import ranks
@@ -82,7 +83,7 @@ def orthogonalize(matrix: Tensor, iterations: int = 5) -> Tensor:
     """The nearest semi-orthogonal matrix, roughly: singular values of (N, M) end between 0.7 and 1.2."""
     # The quintic's coefficients climb fastest at zero and need no convergence to exactly one.
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = matrix.bfloat16()
+    x = matrix.to(runtime.compute_dtype(matrix.device))
     tall = x.shape[0] > x.shape[1]
     if tall:
         x = x.T
@@ -104,17 +105,18 @@ def _orthogonalized_together(parts: list[Tensor], rows: list[int]) -> list[Tenso
         Of each result the rows that this process holds.
     """
     own, count = ranks.rank(), ranks.count()
+    dtype = runtime.compute_dtype(parts[0].device)
     matrix, heights = None, [-(-number // count) for number in rows]
     for owner, (part, number, height) in enumerate(zip(parts, rows, heights, strict=True)):
-        # It is computed in bf16 in any case. The last processes may hold fewer rows than the others, or none.
-        sent = F.pad(part.bfloat16(), (0, 0, 0, height - len(part)))
+        # The last processes may hold fewer rows than the others, or none.
+        sent = F.pad(part.to(dtype), (0, 0, 0, height - len(part)))
         received = [torch.empty_like(sent) for _ in range(count)] if owner == own else None
         distributed.gather(sent, received, dst=owner)
         if received is not None:
             matrix = orthogonalize(torch.cat(received)[:number])
     updates = []
     for owner, (part, number, height) in enumerate(zip(parts, rows, heights, strict=True)):
-        given = torch.empty(height, part.shape[1], dtype=torch.bfloat16, device=part.device)
+        given = torch.empty(height, part.shape[1], dtype=dtype, device=part.device)
         sent = None
         if owner == own:
             assert matrix is not None

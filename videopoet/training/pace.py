@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from videopoet import runtime
 from videopoet.nn import ranks
 from videopoet.training.rehearsal import Operations
 
@@ -37,7 +38,7 @@ class Pace:
     """Adds up what steps take and get through, until `figures` is asked for."""
 
     def __init__(self, device: torch.device, bf16: bool):
-        self.device, self.bf16 = device, bf16
+        self.device, self.bf16 = device, bf16 and runtime.bf16_is_fast(device.type)
         self._costs: dict[Hashable, int] = {}
         self._clear()
 

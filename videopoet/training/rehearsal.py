@@ -31,6 +31,11 @@ def without_values() -> FakeTensorMode:
     return FakeTensorMode(allow_non_fake_inputs=True)
 
 
+def autocast(bf16: bool = True) -> torch.autocast:
+    """As `runtime.autocast` on a device that is fast in bf16, which this one need not be."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=bf16)
+
+
 def cost_of(compute: Callable[[], Any], module: torch.nn.Module) -> Cost:
     """What `compute` costs; `module`, all of whose tensors count as there before, and it were made `without_values`."""
     meter = _Meter()

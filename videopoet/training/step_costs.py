@@ -33,12 +33,12 @@ def objective_cost(objective: Any, shape: tuple[int, ...], step: int, bf16: bool
         def compute() -> None:
             if objective.adversary is not None:
                 objective.adversary.requires_grad_(False)
-            with runtime.autocast("cpu", bf16):
+            with rehearsal.autocast(bf16):
                 losses = objective(batch, step, runtime.generator("plan"))
             losses.total.backward()
             if objective.adversary is not None:
                 objective.adversary.requires_grad_(True)
-                with runtime.autocast("cpu", bf16):
+                with rehearsal.autocast(bf16):
                     against = objective.adversary_loss(batch, losses.made.detach(), step)
                 against.total.backward()
 
@@ -49,7 +49,7 @@ def objective_cost(objective: Any, shape: tuple[int, ...], step: int, bf16: bool
 
 def encoding_cost(video: MagvitV2, audio: SoundStream, clip: tuple[int, ...], num_samples: int) -> Cost:
     """Turning a batch of clips with their sound into codes."""
-    with rehearsal.without_values(), torch.no_grad(), runtime.autocast("cpu"):
+    with rehearsal.without_values(), torch.no_grad(), rehearsal.autocast():
         pixels, samples = torch.zeros(CLIPS_AT_ONCE, *clip), torch.zeros(CLIPS_AT_ONCE, 1, num_samples)
         codecs = nn.ModuleList([video, audio]).eval()
         return rehearsal.cost_of(lambda: (video.encode(pixels), audio.encode(samples)), codecs)
@@ -71,7 +71,7 @@ def rows_cost(
     def compute() -> None:
         tokens = torch.zeros(batch_size, length - 1, dtype=torch.long)
         mask = torch.ones(batch_size, 1, length - 1, length - 1, dtype=torch.bool)
-        with runtime.autocast("cpu", bf16):
+        with rehearsal.autocast(bf16):
             embeddings = model.embed(tokens, tokens, torch.zeros(*tokens.shape, 3, dtype=torch.long))
             hidden = model(embeddings, mask, tokens).flatten(0, 1)
             losses = []
@@ -93,7 +93,7 @@ def pairs_cost(
     def compute() -> None:
         codes = torch.zeros(size, t, 2 * h, 2 * w, dtype=torch.long)
         low, text = torch.zeros(size, t, h, w, dtype=torch.long), torch.zeros(size, num_text, dtype=torch.long)
-        with runtime.autocast("cpu", bf16):
+        with rehearsal.autocast(bf16):
             hidden = model(codes, low, text, torch.zeros(size)).flatten(0, 3)
             masked = torch.zeros(round(MEAN_MASKED * len(hidden)), dtype=torch.long)
             logits = model.logits(hidden[masked]).float().flatten(0, 1)
