@@ -4,6 +4,7 @@ import threading
 import pytest
 import torch
 
+from videopoet import runtime
 from videopoet.data.mixture import MixtureConfig, Share, TaskBatches
 from videopoet.data.prepared import Dataset, PreparedClips
 from videopoet.data.token_batches import CachedBatches, Prefetched, cache_for, views_of
@@ -63,7 +64,7 @@ def test_rows_from_the_cache_are_those_that_tokenizing_gives(make, cache, world,
     """Also of tasks whose clips are masked first, which are still tokenized."""
     cached, made = make(), TaskBatches(world, mixture(), *parts, 0)
     pool = cached.pool(0, 4)
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+    with torch.no_grad(), runtime.autocast("cpu"):
         clips = world.render(pool.scenes)
         codes = {"video": parts[0].encode(clips.video), "audio": parts[1].encode(clips.audio)}
     plain = type(pool)(pool.scenes, pool.texts, codes, pool.world, pool.resolution)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from videopoet import runtime
 from videopoet.data import toybox
 from videopoet.data.clips import Config as ClipsConfig
 from videopoet.data.prepare import prepare
@@ -64,7 +65,7 @@ def test_codes_are_those_that_training_would_make(cached, tokenizers):
     data, folder, _ = cached
     cache, world = TokenCache(data, folder), PreparedClips(data, VIEWS.world((32, 32)))
     scenes = [world.scene(number) for number in range(len(world))]
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+    with torch.no_grad(), runtime.autocast("cpu"):
         clips = world.render(scenes)
         video, audio = tokenizers[0].encode(clips.video), tokenizers[1].encode(clips.audio)
     numbers = [scene.number for scene in scenes]
@@ -230,7 +231,7 @@ def test_longer_clips_are_kept_from_several_places(dataset, tokenizers, tmp_path
     cache = TokenCache(data, tmp_path)
     number = world.scene(0).number
     for first in starts(world):
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        with torch.no_grad(), runtime.autocast("cpu"):
             made = tokenizers[0].encode(world.render([stretch(data, number, first)]).video)
         assert torch.equal(cache.codes([number], [first], "video", (32, 32)), made)
 
