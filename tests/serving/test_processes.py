@@ -13,7 +13,7 @@ for name in ("fastapi", "uvicorn", "python_multipart", "prometheus_client"):
     pytest.importorskip(name)
 httpx = pytest.importorskip("httpx")
 
-SECONDS = 120
+SECONDS = 300
 
 
 class Served:
