@@ -128,6 +128,25 @@ def test_settings_fill_in_what_a_request_leaves_open():
     assert (sampling.temperature, sampling.top_k, sampling.top_p, sampling.guidance_scale) == (0.5, 7, 0.9, 4.0)
 
 
+def test_a_task_may_choose_in_its_own_way_unless_a_request_says_otherwise():
+    own = {"image_to_video": {"temperature": 0.3, "guidance_scale": 1.5}}
+    settings = Settings.from_dict({"temperature": 0.5, "top_p": 0.8, "guidance_scale": 4.0, "task_sampling": own})
+
+    def chosen(**given):
+        sampling = Request(image="a.png", **given).completed(settings).sampling
+        return sampling.temperature, sampling.top_p, sampling.guidance_scale
+
+    assert chosen(task="image_to_video", prompt="a") == (0.3, 0.8, 1.5)
+    assert chosen(task="image_to_video") == (0.3, 0.8, 1.0)
+    assert chosen(task="image_to_video", prompt="a", temperature=0.7, guidance_scale=2.0) == (0.7, 0.8, 2.0)
+    other = Request(task="text_to_video", prompt="a").completed(settings).sampling
+    assert (other.temperature, other.guidance_scale) == (0.5, 4.0)
+
+
+def test_a_caption_is_the_likeliest_one():
+    assert Request(task="video_captioning", video="a.mp4").completed(Settings()).sampling.temperature == 0
+
+
 @every_task
 def test_without_a_prompt_there_is_no_guidance(task, given):
     values = {name: value for name, value in given(task).items() if name != "prompt"}

@@ -99,8 +99,7 @@ def evaluate(
         "frozen_prompts_sha256": prompts.SHA256,
         "size": [window.num_frames, window.height, window.width],
         "frame_rate": window.frame_rate,
-        "sampling": poet.parts.settings.model_dump(mode="json", include={"temperature", "top_k", "top_p"})
-        | {"guidance_scale": poet.parts.settings.guidance_scale},
+        "sampling": {task: asdict(poet.parts.settings.sampling_of(task)) for task in map(task_of, chosen)},
     }
     _open(output, settings)
     began = time.perf_counter()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -23,6 +23,15 @@ LONGEST_PROMPT = 2000
 """The most characters of a prompt; how many tokens fit is the text encoder's to say."""
 
 
+class TaskSampling(BaseConfig):
+    """How tokens of one task are chosen, where not as in the other tasks."""
+
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    guidance_scale: float | None = None
+
+
 class Settings(BaseConfig):
     """What a poet makes of a request that does not say."""
 
@@ -39,10 +48,17 @@ class Settings(BaseConfig):
     top_k: int | None = None
     top_p: float = 0.95
     guidance_scale: float = 3.0
+    task_sampling: dict[str, TaskSampling] = {"video_captioning": TaskSampling(temperature=0.0)}
+    """Tasks that choose in another way, and what differs. A caption is to be right, not various."""
     upscaling: MaskedSampling = MaskedSampling()
     """How super-resolution chooses, where the model has one."""
     tasks: tuple[str, ...] = tuple(TASKS)
     """What the model was trained for."""
+
+    def sampling_of(self, task: str) -> Sampling:
+        """How tokens of that task are chosen where there is a prompt; without one there is no guidance."""
+        usual = {name: getattr(self, name) for name in TaskSampling.model_fields}
+        return Sampling(**(usual | self.task_sampling.get(task, TaskSampling()).model_dump(exclude_none=True)))
 
 
 class _Range(NamedTuple):
@@ -176,9 +192,10 @@ class Request:
 
     def completed(self, settings: Settings) -> Self:
         """This request with the model's settings where it says nothing; the seed and the length stay as they are."""
-        defaults: dict[str, Any] = {name: getattr(settings, name) for name in ("temperature", "top_k", "top_p")}
+        defaults: dict[str, Any] = asdict(settings.sampling_of(self.task))
         defaults |= {name: getattr(settings, name) for name in ("height", "width") if name in _sizes(self.row)}
-        defaults["guidance_scale"] = settings.guidance_scale if self.words is not None else 1.0
+        if self.words is None:
+            defaults["guidance_scale"] = 1.0
         return replace(self, **{name: value for name, value in defaults.items() if getattr(self, name) is None})
 
     @property

@@ -159,7 +159,7 @@ def task_view(task: Task, model: dict[str, Any] | None) -> dict[str, Any]:
         "gives": list(task.gives),
         "available": model is None or task.name in model["tasks"],
         "inputs": [_input_view(name, name in task.requires) for name in task.takes if name not in _UNSERVED],
-        "settings": [_setting_view(name, model) for name in _SAMPLES if _fits(task, name, model)],
+        "settings": [_setting_view(name, task, model) for name in _SAMPLES if _fits(task, name, model)],
     }
 
 
@@ -171,7 +171,7 @@ def _input_view(name: str, required: bool) -> dict[str, Any]:
     return view
 
 
-def _setting_view(name: str, model: dict[str, Any] | None) -> dict[str, Any]:
+def _setting_view(name: str, task: Task, model: dict[str, Any] | None) -> dict[str, Any]:
     usual = (model or {}).get("settings", {})
     if name == "size":
         sizes = [f"{width}x{height}" for width, height in (model or {}).get("sizes", [])]
@@ -185,7 +185,7 @@ def _setting_view(name: str, model: dict[str, Any] | None) -> dict[str, Any]:
     if name == "negative_prompt":
         return {"name": name, "kind": "text", "default": None}
     least, most = limits(name)
-    default = usual.get(name)
+    default = {**usual, **usual.get("task_sampling", {}).get(task.name, {})}.get(name)
     if name == "seconds" and usual:
         default = usual["num_frames"] / usual["frame_rate"]
     kind = "whole" if isinstance(_SAMPLES[name], int) else "number"

@@ -167,7 +167,7 @@ def _trained_tasks(run: LanguageModelRun, around: Surroundings) -> tuple[str, ..
 
 def _sampling(settings: Settings) -> Settings:
     """Settings that choose tokens as these do."""
-    names = ("temperature", "top_k", "top_p", "guidance_scale", "upscaling")
+    names = ("temperature", "top_k", "top_p", "guidance_scale", "task_sampling", "upscaling")
     return Settings().model_copy(update={name: getattr(settings, name) for name in names})
 
 
