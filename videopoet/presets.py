@@ -6,7 +6,8 @@ import difflib
 from collections.abc import Callable
 
 from videopoet.data import toybox
-from videopoet.data.mixture import MixtureConfig, Share, Sounds, Stage
+from videopoet.data.mixture import MixtureConfig, Share
+from videopoet.data.tokenizer_batches import Sounds, Stage
 from videopoet.data.upscaling import PairsConfig
 from videopoet.errors import ConfigError
 from videopoet.models import language_model, super_resolution

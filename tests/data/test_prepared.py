@@ -6,10 +6,11 @@ import torch
 
 from videopoet.data import toybox
 from videopoet.data.clips import Config as ClipsConfig
-from videopoet.data.mixture import AudioBatches, MixtureConfig, Share, Sounds, Stage, TaskBatches, VideoBatches
+from videopoet.data.mixture import MixtureConfig, Share, TaskBatches
 from videopoet.data.prepare import prepare
 from videopoet.data.prepared import Dataset, PreparedClips
 from videopoet.data.shards import Shards
+from videopoet.data.tokenizer_batches import AudioBatches, Sounds, Stage, VideoBatches
 from videopoet.data.upscaling import PairBatches, PairsConfig
 from videopoet.data.world import open_worlds
 from videopoet.errors import DataError

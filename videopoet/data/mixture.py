@@ -1,11 +1,14 @@
-"""What a training step sees: batch number `index` is a pure function of (seed, index), whatever was read before."""
+"""What a step of the language model sees: a task by lot, and rows of it.
+
+Batch number `index` is a pure function of (seed, index), whatever was read before.
+"""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Generic, NamedTuple, Self, TypeVar
+from typing import Annotated, Any, Self
 
 import torch
 from pydantic import Field, field_validator, model_validator
@@ -14,7 +17,7 @@ from torch import Tensor
 from videopoet import runtime
 from videopoet.config import BaseConfig
 from videopoet.data.toybox_styles import stylize
-from videopoet.data.world import Scene, World
+from videopoet.data.world import Scene, World, drawn_scenes
 from videopoet.errors import ConfigError, DataError
 from videopoet.media.signals import structure_clip
 from videopoet.sequence import conditions, layout
@@ -23,130 +26,6 @@ from videopoet.sequence.tasks import TASKS, Task, find_task
 from videopoet.sequence.vocabulary import Vocabulary
 from videopoet.text_encoders.base import TextEncoder
 from videopoet.tokenizers.base import AudioTokenizer, VideoTokenizer
-
-T = TypeVar("T")
-
-FRAMES_PER_CLIP = 4
-"""Of a clip that is rendered to train on single frames."""
-
-
-class Kind(NamedTuple):
-    """One kind of batch in a stage."""
-
-    share: float
-    """How often it comes."""
-    scale: int
-    num_windows: int
-    num_frames: int
-    windows_per_clip: int
-
-
-class Stage(BaseConfig):
-    """A stretch of a video tokenizer's training, on clips of one shape."""
-
-    num_batches: int = Field(ge=1)
-    """Steps in this stage; the last stage goes on for as long as the run does."""
-    batch_size: int = Field(ge=1)
-    """Windows in a batch."""
-    num_frames: int = Field(default=17, ge=1)
-    """Frames of a window; 1 trains on images."""
-    windows_per_clip: int = Field(default=1, ge=1)
-    """Windows cut from one rendered clip, at random times."""
-    scales: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(1,), min_length=1)
-    """Sizes of the clips as multiples of the world's; each batch is of one, by lot. At scale 2 a batch has a quarter
-    of the windows, at least one: every batch costs about the same."""
-    image_share: float = Field(default=0.0, ge=0, le=1)
-    """Share of batches, by lot, of single frames: many different pictures for what a few clips cost."""
-    image_batch_size: int = Field(default=32, ge=1)
-    """Frames in such a batch, four from each clip."""
-
-    @property
-    def kinds(self) -> list[Kind]:
-        """The kinds of batches that it draws from, by lot."""
-        kinds: list[Kind] = []
-        for scale in self.scales:
-            share = 1 / len(self.scales)
-            windows, images = (max(1, size // scale**2) for size in (self.batch_size, self.image_batch_size))
-            kinds.append(Kind(share * (1 - self.image_share), scale, windows, self.num_frames, self.windows_per_clip))
-            kinds.append(Kind(share * self.image_share, scale, images, 1, FRAMES_PER_CLIP))
-        return [kind for kind in kinds if kind.share]
-
-
-class VideoBatches:
-    """Windows of clips in stages, such as images, then short clips, then whole clips.
-
-    Calling it gives pixels in [-1, 1], (B, 3, T, H, W).
-    """
-
-    def __init__(self, world: World, stages: tuple[Stage, ...], seed: int | str, device: torch.device | str = "cpu"):
-        self.world, self.stages, self.seed, self.device = world, stages, seed, device
-
-    def __call__(self, index: int) -> Tensor:
-        stage = self._stage(index)
-        generator = runtime.generator(self.seed, "video", index)
-        kinds = stage.kinds
-        number = int(torch.multinomial(Tensor([kind.share for kind in kinds]), 1, generator=generator))
-        kind = kinds[number]
-        world = self.world.at_scale(kind.scale)
-        num_clips = -(-kind.num_windows // kind.windows_per_clip)
-        clips = world.render(_scenes(world, num_clips, generator), device=self.device, audio=False)
-        last = clips.video.shape[2] - kind.num_frames
-        windows = []
-        for number in range(kind.num_windows):
-            start = int(torch.randint(last + 1, (), generator=generator))
-            windows.append(clips.video[number % num_clips, :, start : start + kind.num_frames])
-        return torch.stack(windows)
-
-    def _stage(self, index: int) -> Stage:
-        for stage in self.stages:
-            if index < stage.num_batches:
-                return stage
-            index -= stage.num_batches
-        return self.stages[-1]
-
-
-class Mixed(Generic[T]):
-    """The batches of one source and, in a share of them by lot, those of another."""
-
-    def __init__(self, own: Callable[[int], T], other: Callable[[int], T], share: float, seed: int | str):
-        self.own, self.other, self.share, self.seed = own, other, share, seed
-
-    def __call__(self, index: int) -> T:
-        takes_other = float(torch.rand((), generator=runtime.generator(self.seed, "source", index))) < self.share
-        return self.other(index) if takes_other else self.own(index)
-
-
-class Sounds(BaseConfig):
-    """What sounds an audio tokenizer is trained on."""
-
-    batch_size: int = Field(default=4, ge=1)
-    num_samples: int | None = Field(default=None, ge=2048)
-    """Samples of a crop, from a random place; None takes whole clips."""
-    impact_share: float = Field(default=0.0, ge=0, le=1)
-    """Share of batches made only of clips in which something strikes something: the rest of the world is quiet."""
-
-
-class AudioBatches:
-    """Sounds of clips: calling it gives samples in [-1, 1], (B, 1, S)."""
-
-    def __init__(self, world: World, config: Sounds, seed: int | str, device: torch.device | str = "cpu"):
-        assert world.has_sound
-        self.world, self.config, self.seed, self.device = world, config, seed, device
-
-    def __call__(self, index: int) -> Tensor:
-        generator = runtime.generator(self.seed, "audio", index)
-        size = self.config.batch_size
-        scenes: list[Scene] = []
-        strikes = float(torch.rand((), generator=generator)) < self.config.impact_share
-        while len(scenes) < size:
-            drawn = [scene for scene in _scenes(self.world, size, generator) if self.world.is_heard(scene)]
-            scenes += [scene for scene in drawn if self.world.strikes(scene) or not strikes]
-        audio = self.world.sound(scenes[:size], self.device)
-        if self.config.num_samples is None:
-            return audio
-        starts = torch.randint(audio.shape[-1] - self.config.num_samples + 1, (size,), generator=generator)
-        pairs = zip(audio, starts.tolist(), strict=True)
-        return torch.stack([sound[:, start : start + self.config.num_samples] for sound, start in pairs])
 
 
 class Share(BaseConfig):
@@ -291,7 +170,7 @@ class TaskBatches:
     def pool(self, number: int, num_clips: int) -> Pool:
         """Render and tokenize the pool of that number; number 0 has the usual size."""
         world, resolution = self.shown(number)
-        scenes = _scenes(world, num_clips, runtime.generator(self.seed, "pool", number))
+        scenes = drawn_scenes(world, num_clips, runtime.generator(self.seed, "pool", number))
         scenes.sort(key=lambda scene: len(self.text_encoder.encode_caption(scene.caption)))
         video_codes, audio_codes = [], []
         for first in range(0, num_clips, 16):
@@ -421,8 +300,3 @@ def _drawn(pool: Pool, task: Task, batch_size: int, generator: torch.Generator) 
 def _with_given(made: Sequence[Tensor], given: Sequence[Tensor | None] | None) -> list[Tensor]:
     """What was made, with what came with a clip in its place."""
     return [one if other is None else other for one, other in zip(made, given or [None] * len(made), strict=True)]
-
-
-def _scenes(world: World, count: int, generator: torch.Generator) -> list[Any]:
-    seeds = torch.randint(2**48, (count,), generator=generator)
-    return [world.scene(int(seed)) for seed in seeds]

@@ -97,6 +97,12 @@ class World(Protocol):
         ...
 
 
+def drawn_scenes(world: World, count: int, generator: torch.Generator) -> list[Any]:
+    """Scenes of the world that the generator draws."""
+    seeds = torch.randint(2**48, (count,), generator=generator)
+    return [world.scene(int(seed)) for seed in seeds]
+
+
 def open_worlds(data: str, config: toybox.Config) -> tuple[World, World]:
     """The clips to train on and those held out: of the toy box, or of a folder that `prepare` wrote.
 

@@ -10,7 +10,7 @@ import torch
 
 from videopoet import checkpoint
 from videopoet.config import BaseConfig
-from videopoet.data.mixture import AudioBatches, Mixed, Sounds, Stage, VideoBatches
+from videopoet.data.tokenizer_batches import AudioBatches, Mixed, Sounds, Stage, VideoBatches
 from videopoet.data.world import World, open_worlds
 from videopoet.errors import CheckpointError
 from videopoet.generation.poet_folder import Parts
