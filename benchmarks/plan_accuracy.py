@@ -25,8 +25,8 @@ from videopoet import VideoPoet, presets, runtime
 from videopoet.data.mixture import TaskBatch
 from videopoet.data.upscaling import Pairs
 from videopoet.generation.request import Settings
-from videopoet.models import super_resolution
-from videopoet.models.language_model import AUDIO_FRAMES, LanguageModel
+from videopoet.models import construction, super_resolution
+from videopoet.models.language_model import AUDIO_FRAMES
 from videopoet.models.super_resolution import SuperResolution
 from videopoet.sequence import layout
 from videopoet.sequence.tasks import find_task
@@ -63,7 +63,7 @@ def language_model(config: RunConfig) -> tuple[loop.Objective, list[Any]]:
     """Likewise, of one size."""
     parts, world = plan.parts_of(config), config.world
     vocabulary = parts.vocabulary
-    model = LanguageModel.from_scratch(
+    model = construction.from_scratch(
         config.language_model.model, vocabulary.size, vocabulary.range("video"), (4, AUDIO_FRAMES), 5
     )
     shapes = {
@@ -114,7 +114,7 @@ def generated(config: RunConfig) -> None:
     """A clip from a poet of random weights."""
     parts, world = plan.parts_of(config), config.world
     vocabulary = parts.vocabulary
-    model = LanguageModel.from_scratch(
+    model = construction.from_scratch(
         config.language_model.model,
         vocabulary.size,
         vocabulary.range("video"),

@@ -3,8 +3,7 @@ import torch
 
 from videopoet import presets
 from videopoet.errors import ConfigError
-from videopoet.models import super_resolution
-from videopoet.models.language_model import LanguageModel
+from videopoet.models import construction, super_resolution
 from videopoet.sequence.tasks import TASKS
 from videopoet.tokenizers.magvit_v2 import MagvitV2
 from videopoet.tokenizers.soundstream import SoundStream
@@ -35,7 +34,7 @@ def test_the_paper_preset_has_the_paper_shapes():
 def test_language_models_have_the_size_that_the_paper_gives_without_their_tables(name, millions):
     with rehearsal.without_values():
         config = presets.preset(name).language_model.model
-        model = LanguageModel.from_scratch(config, 1000, (300, 812), (4, 512), 5)
+        model = construction.from_scratch(config, 1000, (300, 812), (4, 512), 5)
     layers = sum(parameter.numel() for parameter in model.backbone.base_model.layers.parameters())
     assert layers == pytest.approx(millions * 1e6, rel=0.03)
 

@@ -6,8 +6,7 @@ from videopoet.data.mixture import TaskBatch
 from videopoet.data.toybox import Config, ToyBox, words
 from videopoet.generation.pipeline import VideoPoet
 from videopoet.generation.request import Settings
-from videopoet.models import language_model
-from videopoet.models.language_model import LanguageModel
+from videopoet.models import construction, language_model
 from videopoet.sequence import layout, vocabulary
 from videopoet.sequence.tasks import find_task
 from videopoet.text_encoders.own_tokens import OwnTokens
@@ -54,7 +53,7 @@ def test_tokenizer_and_language_model_learn_one_clip_by_heart(tmp_path):
     shape = language_model.Config(
         width=64, num_layers=2, num_heads=2, num_key_value_heads=2, head_width=32, hidden_width=128
     )
-    model = LanguageModel.from_scratch(shape, joint.size, joint.range("video"), (1, 512), joint.special("<pad>"))
+    model = construction.from_scratch(shape, joint.size, joint.range("video"), (1, 512), joint.special("<pad>"))
     row = layout.build(
         find_task("text_to_video"),
         joint,

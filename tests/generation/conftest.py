@@ -4,8 +4,7 @@ import torch
 from videopoet import runtime
 from videopoet.generation.pipeline import Settings, VideoPoet
 from videopoet.media.types import Audio, Image, Video
-from videopoet.models import language_model
-from videopoet.models.language_model import LanguageModel
+from videopoet.models import construction, language_model
 from videopoet.sequence import vocabulary as vocabularies
 from videopoet.sequence.vocabulary import Vocabulary
 from videopoet.text_encoders.own_tokens import OwnTokens
@@ -42,7 +41,7 @@ def make_poet(**settings) -> VideoPoet:
     config = language_model.Config(
         width=32, num_layers=2, num_heads=2, num_key_value_heads=1, head_width=16, hidden_width=48, tied=False
     )
-    model = LanguageModel.from_scratch(
+    model = construction.from_scratch(
         config, vocabulary.size, vocabulary.range("video"), (2, 32), vocabulary.special("<pad>")
     )
     for weight in model.parameters():  # strong enough that every token depends on all that it sees

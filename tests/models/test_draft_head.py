@@ -6,6 +6,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from videopoet.errors import CheckpointError
+from videopoet.models import construction
 from videopoet.models.draft_head import Config, DraftHead
 from videopoet.models.language_model import Config as ModelConfig
 from videopoet.models.language_model import LanguageModel
@@ -24,7 +25,7 @@ def strengthen(module):
 
 def make_model(hidden_width=24) -> LanguageModel:
     torch.manual_seed(0)
-    model = LanguageModel.from_scratch(TINY, 100, (20, 84), audio_places=(2, 16), pad=5)
+    model = construction.from_scratch(TINY, 100, (20, 84), audio_places=(2, 16), pad=5)
     if hidden_width:
         model.add_draft_head(hidden_width)
     return strengthen(model)

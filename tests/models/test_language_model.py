@@ -3,7 +3,7 @@ import torch
 from torch.nn import functional as F
 
 from videopoet.errors import CheckpointError, ConfigError
-from videopoet.models import language_model
+from videopoet.models import construction, language_model
 from videopoet.models.language_model import Config, LanguageModel
 from videopoet.runtime import generator
 
@@ -14,7 +14,7 @@ ARCHITECTURES = ("qwen3", "llama", "mistral", "gemma")
 
 def make_model(**changes) -> LanguageModel:
     torch.manual_seed(0)
-    model = LanguageModel.from_scratch(
+    model = construction.from_scratch(
         TINY.model_copy(update=changes), VOCABULARY, VISUAL, audio_places=(2, 16), pad=PAD
     )
     for weight in model.parameters():  # strong enough that every position depends on all that it sees

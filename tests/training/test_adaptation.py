@@ -6,7 +6,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from videopoet.data.mixture import TaskBatch
 from videopoet.errors import ConfigError
-from videopoet.models.language_model import LanguageModel, without_dropout
+from videopoet.models import construction
+from videopoet.models.language_model import LanguageModel
 from videopoet.runtime import generator
 from videopoet.sequence import layout
 from videopoet.sequence import vocabulary as vocabularies
@@ -28,9 +29,9 @@ def make_model(family: str = "llama") -> LanguageModel:
         family, vocab_size=TEXT, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
         intermediate_size=48, max_position_embeddings=64,
     )  # fmt: skip
-    backbone = AutoModelForCausalLM.from_config(without_dropout(config))
+    backbone = AutoModelForCausalLM.from_config(construction.without_dropout(config))
     video = VOCABULARY.range("video")
-    return LanguageModel.from_text_model(backbone, VOCABULARY.size, video, (2, 16), TEXT, generator("grow"))
+    return construction.from_text_model(backbone, VOCABULARY.size, video, (2, 16), TEXT, generator("grow"))
 
 
 def make_batch() -> TaskBatch:

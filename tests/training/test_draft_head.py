@@ -9,6 +9,7 @@ from videopoet import presets
 from videopoet.config import override
 from videopoet.data.mixture import TaskBatch
 from videopoet.generation import poet_folder
+from videopoet.models import construction
 from videopoet.models.language_model import Config, LanguageModel
 from videopoet.runtime import generator
 from videopoet.sequence import layout
@@ -28,7 +29,7 @@ WORDS = {"text": torch.arange(4), "video": torch.arange(20).view(5, 2, 2), "audi
 def make_model(draft_width: int) -> LanguageModel:
     torch.manual_seed(0)
     video, pad = VOCABULARY.range("video"), VOCABULARY.special("<pad>")
-    model = LanguageModel.from_scratch(TINY, VOCABULARY.size, video, (2, 16), pad)
+    model = construction.from_scratch(TINY, VOCABULARY.size, video, (2, 16), pad)
     if draft_width:
         model.add_draft_head(draft_width)
     return model

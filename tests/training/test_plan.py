@@ -7,6 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from videopoet import cli, presets, runtime
 from videopoet.config import override
 from videopoet.data import toybox
+from videopoet.models import construction
 from videopoet.models.language_model import LanguageModel
 from videopoet.sequence import layout
 from videopoet.sequence.tasks import find_task
@@ -43,7 +44,7 @@ def model(parts) -> LanguageModel:
     vocabulary = vocabulary_of(parts[2], parts[0], parts[1])
     torch.manual_seed(0)
     config = presets.tiny().language_model.model
-    return LanguageModel.from_scratch(config, vocabulary.size, vocabulary.range("video"), (2, 512), 5)
+    return construction.from_scratch(config, vocabulary.size, vocabulary.range("video"), (2, 512), 5)
 
 
 def rows(parts, count: int) -> layout.Batch:
@@ -64,7 +65,7 @@ def test_operations_of_a_language_models_step_are_those_that_are_counted_in_one(
     start, stop = batch.ranges[batch.targets][0].tolist()
     choices = ((start, stop, int(batch.targets[0].sum())),)
     with rehearsal.without_values():
-        shape = LanguageModel.from_scratch(
+        shape = construction.from_scratch(
             presets.tiny().language_model.model, len(model.head_weight), (start, stop), (2, 512), 5
         ).train()
     if recompute:
@@ -88,7 +89,7 @@ def test_operations_of_a_tokenizers_step_are_those_that_are_counted_in_one(parts
 def test_a_deep_stack_costs_what_two_shallow_ones_say():
     config = presets.tiny().language_model.model.model_copy(update={"num_layers": 5})
     with rehearsal.without_values():
-        model = LanguageModel.from_scratch(config, 400, (100, 356), (2, 512), 5).train()
+        model = construction.from_scratch(config, 400, (100, 356), (2, 512), 5).train()
     choices = ((100, 356, 30),)
     foretold = step_costs.rows_cost(model, 2, 40, choices, True)
     assert model.num_layers == len(model.backbone.model.layers) == 5
@@ -98,7 +99,7 @@ def test_a_deep_stack_costs_what_two_shallow_ones_say():
 
 def _with_layers(config, count: int) -> LanguageModel:
     with rehearsal.without_values():
-        return LanguageModel.from_scratch(
+        return construction.from_scratch(
             config.model_copy(update={"num_layers": count}), 400, (100, 356), (2, 512), 5
         ).train()
 

@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from videopoet import checkpoint
 from videopoet.data.mixture import TaskBatch
-from videopoet.models.language_model import LanguageModel, without_dropout
+from videopoet.models import construction
 from videopoet.runtime import generator
 from videopoet.sequence import layout
 from videopoet.sequence import vocabulary as vocabularies
@@ -45,8 +45,8 @@ def make_objective(recompute: bool, lora: bool, keep_text: bool, drafts: bool) -
         "llama", vocab_size=TEXT, hidden_size=16, num_hidden_layers=3, num_attention_heads=2, num_key_value_heads=1,
         intermediate_size=27, max_position_embeddings=64, tie_word_embeddings=True,
     )  # fmt: skip
-    backbone = AutoModelForCausalLM.from_config(without_dropout(config))
-    model = LanguageModel.from_text_model(
+    backbone = AutoModelForCausalLM.from_config(construction.without_dropout(config))
+    model = construction.from_text_model(
         backbone, VOCABULARY.size, VOCABULARY.range("video"), (2, 16), TEXT, generator("grow")
     )
     if drafts:

@@ -15,8 +15,8 @@ from videopoet.errors import CheckpointError, ConfigError
 from videopoet.generation import poet_folder
 from videopoet.generation.poet_folder import CONTENTS, Parts
 from videopoet.generation.request import Settings
-from videopoet.models import probe
-from videopoet.models.language_model import AUDIO_FRAMES, LanguageModel, without_dropout
+from videopoet.models import construction, probe
+from videopoet.models.language_model import AUDIO_FRAMES
 from videopoet.runtime import generator
 from videopoet.sequence import vocabulary as vocabularies
 from videopoet.sequence.vocabulary import Vocabulary
@@ -104,7 +104,7 @@ def convert(
     )
     probe.check_family(backbone)
     own_logits = probe.text_logits(backbone, num_known)
-    model = LanguageModel.from_text_model(
+    model = construction.from_text_model(
         backbone,
         vocabulary.size,
         vocabulary.range("video"),
@@ -153,7 +153,7 @@ def _backbone(folder: Path) -> Any:
     broken = f"the folder is broken or not a causal LM; {remedy}"
     with pretrained.loading(what, folder, broken):
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
-        without_dropout(config)
+        construction.without_dropout(config)
     unfit = f"it is no causal LM or not whole; {remedy}"
     backbone = pretrained.load_network(AutoModelForCausalLM, folder, what, broken, unfit, config=config, dtype="auto")
     return backbone.eval()

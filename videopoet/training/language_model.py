@@ -14,7 +14,7 @@ from videopoet.data.token_batches import from_tokens
 from videopoet.data.toybox import ToyBox
 from videopoet.generation.pipeline import VideoPoet
 from videopoet.generation.request import Settings
-from videopoet.models import language_model
+from videopoet.models import construction, language_model
 from videopoet.models.language_model import AUDIO_FRAMES, LanguageModel
 from videopoet.nn import ranks
 from videopoet.sequence import vocabulary as vocabularies
@@ -182,7 +182,7 @@ def _beginning(
     own = OwnTokens.from_words(around.world.words())
     text_encoder = own if run.text_encoder is None else T5.open(run.text_encoder, own)
     vocabulary = vocabulary_of(text_encoder, video, audio, run.mixture.sizes)
-    model = LanguageModel.from_scratch(
+    model = construction.from_scratch(
         run.model,
         vocabulary.size,
         vocabulary.range("video"),

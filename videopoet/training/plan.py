@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from videopoet.data import toybox
 from videopoet.errors import ConfigError
 from videopoet.generation import poet_folder
+from videopoet.models import construction
 from videopoet.models.language_model import AUDIO_FRAMES, LanguageModel
 from videopoet.models.super_resolution import Config as SuperResolutionConfig
 from videopoet.models.super_resolution import SuperResolution
@@ -328,7 +329,7 @@ def _model_of(
     if config.init_from is None:
         vocabulary = vocabulary_of(words, video, audio)
         with rehearsal.without_values():
-            model = LanguageModel.from_scratch(
+            model = construction.from_scratch(
                 config.language_model.model,
                 vocabulary.size,
                 vocabulary.range("video"),
