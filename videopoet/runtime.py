@@ -7,6 +7,7 @@ import ctypes
 import hashlib
 import os
 import platform
+import secrets
 import sys
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -69,6 +70,11 @@ def generator(*seeds: int | str) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") % 2**63)
 
 
+def drawn_seed() -> int:
+    """A seed for those who name none; the one number here that no seed decides."""
+    return secrets.randbelow(2**31)
+
+
 @contextlib.contextmanager
 def progress(total: int, description: str, enabled: bool = True) -> Iterator[Callable[..., None]]:
     """A progress bar on a terminal's standard error; anywhere else nothing is printed.
@@ -107,7 +113,7 @@ def describe_machine() -> dict[str, Any]:
     """What figures depend on: processor, cores, memory, device and versions."""
     described: dict[str, Any] = {
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": num_processors(),
         "threads": torch.get_num_threads(),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
         "device": str(best_device()),

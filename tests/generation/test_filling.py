@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from videopoet.errors import TaskError
-from videopoet.generation import filling
+from videopoet.generation import batch, filling
 from videopoet.generation.decoders.speculative import Speculative
 from videopoet.generation.request import Request
 from videopoet.media.types import Video
@@ -74,15 +74,13 @@ def test_requests_of_a_batch_keep_their_prompts_tasks_and_sampling(poet):
 
 @pytest.mark.parametrize(("bound", "sizes"), [({"MOST_ROWS": 2}, [2, 2, 2, 2, 1, 1]), ({"CACHE_BYTES": 1}, [1] * 10)])
 def test_a_batch_is_split_where_memory_bounds_it(poet, batches, monkeypatch, bound, sizes):
-    from videopoet.generation import pipeline
-
     inputs = {"prompt": "a red ball", "seed": 3, "count": 5}
     whole = poet.variations("text_to_video", **inputs)
     batches.clear()
     for name, value in bound.items():
         monkeypatch.setattr(filling, name, value)
-        if hasattr(pipeline, name):
-            monkeypatch.setattr(pipeline, name, value)
+        if hasattr(batch, name):
+            monkeypatch.setattr(batch, name, value)
     split = poet.variations("text_to_video", **inputs)
     assert sorted(batches) == sorted(sizes)
     assert [content(result.media) for result in split] == [content(result.media) for result in whole]

@@ -1,4 +1,4 @@
-"""Chains: tasks in a row, each on what those before it made. Here they are planned and checked; the poet runs them.
+"""Chains: tasks in a row, each on what those before it made; planned and checked before the first is begun.
 
 A step takes from the results before it what it is not given, by kind: a clip as `video`, its sound or a sound as
 `audio`, a picture as `image`, a caption as `prompt`; all that fits from the step right before it, and from earlier ones
@@ -7,18 +7,20 @@ what it still needs, the latest first.
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from videopoet import runtime
-from videopoet.errors import TaskError
+from videopoet.errors import TaskError, VideoPoetError
 from videopoet.generation.composition import HEARING
 from videopoet.generation.request import Request
+from videopoet.generation.result import Result
 from videopoet.media.files import probe
 from videopoet.media.types import Audio, Image, Media, Video
 from videopoet.sequence.tasks import Task, find_task
@@ -109,6 +111,36 @@ def link(steps: Steps, seed: int, hears: bool) -> list[Link]:
     return links
 
 
+def run(
+    links: Sequence[Link],
+    seed: int,
+    check: Callable[[Request], None],
+    make: Callable[[Request], Result],
+    on_result: Callable[[int, Result], None],
+) -> list[Result]:
+    """Make what the links ask for, one after the other; see `VideoPoet.chain`.
+
+    Args:
+        links: Of `link`.
+        seed: What their seeds were made of.
+        check: Raises where a request does not fit the model; all are checked before the first is begun.
+        make: Makes what a request asks for.
+        on_result: Called with the index of a link and its result, as soon as there is one.
+    """
+    for number, each in enumerate(links, start=1):
+        with _naming_step(number):
+            check(each.request())
+    results: list[Result] = []
+    told: list[dict[str, Any]] = []
+    for number, each in enumerate(links, start=1):
+        with _naming_step(number):
+            result = make(each.request([made.media for made in results]))
+        results.append(replace(result, metadata={**result.metadata, "chain_seed": seed, "chain": list(told)}))
+        told.append(result.metadata)
+        on_result(number - 1, results[-1])
+    return results
+
+
 def as_input(media: Media | str, name: str) -> Media | str:
     """A result as the input of that name."""
     if name == "audio" and isinstance(media, Video):
@@ -136,6 +168,15 @@ def read_chain(path: str | Path) -> list[dict[str, Any]]:
             f"'{path}' is not readable JSON; it must hold a list of steps; correct it", code="chain_invalid"
         ) from None
     return steps
+
+
+@contextlib.contextmanager
+def _naming_step(number: int) -> Iterator[None]:
+    """Let errors say which step of a chain they are from."""
+    try:
+        yield
+    except VideoPoetError as error:
+        raise type(error)(f"step {number}: {error}", code=error.code) from error
 
 
 def _task(step: Mapping[str, Any], number: int) -> Task:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import secrets
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
@@ -14,7 +13,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from videopoet import __version__
+from videopoet import __version__, runtime
 from videopoet.errors import TaskError
 from videopoet.generation import given
 from videopoet.generation.composition import Composition, Scene
@@ -68,7 +67,7 @@ class Film:
                     code="input_unexpected",
                 )
         task = next((task for name, task in _BEGINNINGS.items() if inputs.get(name) is not None), "text_to_video")
-        self.seed = secrets.randbelow(2**31) if inputs.get("seed") is None else inputs["seed"]
+        self.seed = runtime.drawn_seed() if inputs.get("seed") is None else inputs["seed"]
         self.requests = [
             Request(**{**inputs, "task": task, "prompt": scene.prompt, "camera": scene.camera, "seed": self.seed})
             for scene in self.story

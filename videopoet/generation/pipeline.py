@@ -1,11 +1,12 @@
-"""VideoPoet: a request in, media out. What happens between is in `composition`, how tokens are chosen in `decoders`."""
+"""VideoPoet: a request in, media out.
+
+What happens between is in `batch` and `composition`, how tokens are chosen in `decoders`.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -13,13 +14,12 @@ from typing import Any, Self
 import torch
 
 from videopoet import __version__, runtime
-from videopoet.errors import TaskError, VideoPoetError
-from videopoet.generation import chain, given, poet_folder, reconstruction, upscaling
-from videopoet.generation.composition import HEARING, Composition
+from videopoet.errors import TaskError
+from videopoet.generation import batch, chain, given, poet_folder, reconstruction, upscaling
+from videopoet.generation.composition import HEARING
 from videopoet.generation.decoders.base import Decoder
 from videopoet.generation.decoders.speculative import Speculative
 from videopoet.generation.early_frames import Frames
-from videopoet.generation.filling import MOST_ROWS, go_on_together
 from videopoet.generation.film import Film
 from videopoet.generation.masked_decoding import MaskedSampling
 from videopoet.generation.movie import Movie
@@ -27,12 +27,11 @@ from videopoet.generation.poet_folder import Parts
 from videopoet.generation.reconstruction import Reconstruction
 from videopoet.generation.request import Request, Settings
 from videopoet.generation.result import Result
-from videopoet.generation.steps import Steps
 from videopoet.generation.story import Story
 from videopoet.generation.storyboard import Storyboard
 from videopoet.generation.stream import Stream
 from videopoet.generation.take_store import TakeStore
-from videopoet.media.types import Image, Media, Video
+from videopoet.media.types import Image, Video
 from videopoet.models.language_model import LanguageModel
 from videopoet.models.super_resolution import SuperResolution
 from videopoet.sequence.vocabulary import Vocabulary
@@ -165,7 +164,7 @@ class VideoPoet:
         """
         request = Request(task=task, **inputs)
         if request.seed is None:
-            request = replace(request, seed=_drawn_seed())
+            request = replace(request, seed=runtime.drawn_seed())
         self._check(request)
         return Stream(partial(self, request, progress=progress), on_step)
 
@@ -185,7 +184,7 @@ class VideoPoet:
         raised.
         """
         first = Request(task=task, **inputs)
-        seed = _drawn_seed() if first.seed is None else first.seed
+        seed = runtime.drawn_seed() if first.seed is None else first.seed
         if not 1 <= count <= MOST_VARIATIONS:
             raise TaskError(
                 f"count is {count}; it must be from 1 to {MOST_VARIATIONS}; ask again with other seeds for more",
@@ -216,51 +215,7 @@ class VideoPoet:
             TaskError: A request does not fit the task or the model.
             MediaError: A given file is missing or broken.
         """
-        parts = self.parts
-        completed = [request.completed(parts.settings) for request in requests]
-        compositions = [
-            Composition(
-                parts,
-                request,
-                _drawn_seed() if request.seed is None else request.seed,
-                None if on_frames is None else partial(on_frames, number),
-            )
-            for number, request in enumerate(completed)
-        ]
-        upscaled = [request for request in completed if request.upscale is not None]
-        for request in upscaled:
-            upscaling.check(parts, request.upscale or 0)
-        results: list[Result] = []
-        with contextlib.ExitStack() as stack:
-            stack.callback(parts.language_model.train, parts.language_model.training)
-            parts.language_model.eval()
-            tasks = {request.task for request in requests}
-            steps = Steps(compositions, " ".join(tasks) if len(tasks) == 1 else "requests", progress, on_step, stack)
-            usual = parts.settings.num_frames
-            steps.later = sum(upscaling.num_steps(parts, usual, request.upscale or 2) for request in upscaled)
-            for first in range(0, len(compositions), MOST_ROWS):
-                group = compositions[first : first + MOST_ROWS]
-                made: dict[int, Media | str] = {}
-                works = [composition.make() for composition in group]
-                for ended in go_on_together(works, parts, self.decoder, steps.advance):
-                    made |= ended
-                for number, composition in enumerate(group):
-                    factor, media = composition.request.upscale, made[number]
-                    if factor is not None and not isinstance(media, str):
-                        num_frames = media.num_frames if isinstance(media, Video) else 1
-                        steps.later += upscaling.num_steps(parts, num_frames, factor)
-                        steps.later -= upscaling.num_steps(parts, usual, factor)
-                        made[number] = upscaling.upscale(
-                            parts,
-                            media,
-                            factor,
-                            composition.prompt,
-                            composition.seed,
-                            on_step=lambda: steps.advance(1),
-                        )
-                        composition.show_again(made[number])
-                results += [self._result(composition, made[number]) for number, composition in enumerate(group)]
-        return results
+        return batch.make(self.parts, self.decoder, requests, progress, on_step, on_frames)
 
     def film(
         self,
@@ -334,21 +289,10 @@ class VideoPoet:
             TaskError: A step does not fit its task, the model, or the steps before it.
             MediaError: A given file is missing or broken.
         """
-        seed = _drawn_seed() if seed is None else seed
+        seed = runtime.drawn_seed() if seed is None else seed
         links = chain.link(steps, seed, hears=HEARING.name in self.parts.settings.tasks)
-        for number, link in enumerate(links, start=1):
-            with _naming_step(number):
-                self._check(link.request())
-        results: list[Result] = []
-        told: list[dict[str, Any]] = []
-        for number, link in enumerate(links, start=1):
-            with _naming_step(number):
-                result = self(link.request([made.media for made in results]), progress=progress, on_step=on_step)
-            results.append(replace(result, metadata={**result.metadata, "chain_seed": seed, "chain": list(told)}))
-            told.append(result.metadata)
-            if on_result is not None:
-                on_result(number - 1, results[-1])
-        return results
+        make = partial(self, progress=progress, on_step=on_step)
+        return chain.run(links, seed, self._check, make, on_result or (lambda index, result: None))
 
     def _check(self, request: Request) -> None:
         """Refuse what the model cannot make, as far as that shows without reading files.
@@ -356,29 +300,7 @@ class VideoPoet:
         Raises:
             TaskError: The request does not fit the model.
         """
-        request = request.completed(self.parts.settings)
-        Composition(self.parts, request, 0)
-        if request.upscale is not None:
-            upscaling.check(self.parts, request.upscale)
-
-    def _result(self, composition: Composition, media: Media | str) -> Result:
-        """What was made, with how."""
-        request = composition.request
-        metadata = {
-            "generator": f"videopoet {__version__}",
-            "model": self.parts.settings.name,
-            "task": request.task,
-            "prompt": request.prompt,
-            "negative_prompt": request.negative_prompt,
-            "camera": request.camera,
-            "seed": composition.seed,
-            "upscale": request.upscale,
-            "decoder": None if self.decoder.exact else type(self.decoder).__module__.rpartition(".")[2],
-            **composition.facts,
-            **asdict(request.sampling),
-        }
-        metadata = {key: value for key, value in metadata.items() if value is not None}
-        return Result(media, metadata, tuple(composition.warnings))
+        batch.check(self.parts, request)
 
     def upscale(
         self,
@@ -410,7 +332,7 @@ class VideoPoet:
         choosing = MaskedSampling(**(parts.settings.upscaling.to_dict() | sampling))
         ids = None if prompt is None else torch.tensor(parts.text_encoder.encode(prompt))
         own = media if isinstance(media, Image) else given.untouched_clip(media)
-        seed = _drawn_seed() if seed is None else seed
+        seed = runtime.drawn_seed() if seed is None else seed
         total = upscaling.num_steps(parts, own.num_frames if isinstance(own, Video) else 1, factor, choosing)
         with runtime.progress(total, "upscaling", enabled=progress) as advance:
             made = upscaling.upscale(parts, own, factor, ids, seed, choosing, faithful=True, on_step=advance)
@@ -431,16 +353,3 @@ class VideoPoet:
     def describe(self) -> dict[str, Any]:
         """What the poet consists of and what it makes, as plain values."""
         return poet_folder.describe(self.parts)
-
-
-@contextlib.contextmanager
-def _naming_step(number: int) -> Iterator[None]:
-    """Let errors say which step of a chain they are from."""
-    try:
-        yield
-    except VideoPoetError as error:
-        raise type(error)(f"step {number}: {error}", code=error.code) from error
-
-
-def _drawn_seed() -> int:
-    return secrets.randbelow(2**31)
