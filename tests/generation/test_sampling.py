@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from videopoet.generation.sampling import Sampling, guide, gumbel_noise, keep_top_k, keep_top_p, sample
+from videopoet.generation.sampling import Sampling, guide, gumbel_noise, keep_top_k, keep_top_p, sample, scores
 from videopoet.runtime import generator
 
 
@@ -69,6 +69,14 @@ def test_an_excluded_token_is_never_drawn(seed):
     assert set(sample(logits, Sampling(), noise(500, 4, seed)).tolist()) == {1, 2}
     assert (sample(logits, Sampling(top_k=1), noise(500, 4, seed)) == 1).all()
     assert (sample(logits, Sampling(top_p=0.1), noise(500, 4, seed)) == 1).all()
+
+
+@given(seed=st.integers(0, 999), top_p=st.floats(0.01, 1.0), top_k=st.none() | st.integers(1, 12))
+@settings(max_examples=60, deadline=None)
+def test_what_is_drawn_is_the_highest_sum_of_score_and_noise(seed, top_p, top_k):
+    sampling = Sampling(temperature=0.7, top_k=top_k, top_p=top_p)
+    logits, drawn = random_logits(seed, rows=50).view(10, 5, 11), noise(50, 11, seed).view(10, 5, 11)
+    assert torch.equal(sample(logits, sampling, drawn), (scores(logits, sampling) + drawn).argmax(dim=2))
 
 
 def test_noise_is_finite_where_the_random_number_is_zero_or_nearly_one(monkeypatch):

@@ -58,31 +58,48 @@ def gumbel_noises(shape: tuple[int, ...], generators: Sequence[Generator]) -> Te
     return uniform.clamp_(1e-9, 1 - 2**-24).log_().neg_().log_().neg_()
 
 
-def sample(logits: Tensor, sampling: Sampling, noise: Tensor) -> Tensor:
-    """Choose one token per row: the highest sum of logit and noise, which draws from the softmax of the logits.
+def sample(logits: Tensor, sampling: Sampling, noise: Tensor | None) -> Tensor:
+    """Choose one token per row: the highest sum of score and noise, which draws from the softmax of the `scores`.
 
     With the same noise, logits that differ little nearly always give the same token; decoders that guess ahead and
     check their guesses rest on that.
 
     Args:
-        logits: (N, V), already guided.
+        logits: (..., V), already guided.
         sampling: Temperature, top-k and top-p.
-        noise: (N, V), `gumbel_noise`; a row depends on its own and on nothing else in the batch.
+        noise: (..., V), `gumbel_noise`; a row depends on its own and on nothing else in the batch. At a temperature of
+            0 nothing is drawn, and it may be None.
 
     Returns:
-        int64 indices, (N,).
+        int64 indices, (...).
     """
-    shaped = scores(logits, sampling)
-    return (shaped if sampling.temperature == 0 else shaped + noise).argmax(dim=-1)
+    logits = _tempered(logits, sampling)
+    if sampling.temperature == 0:
+        return logits.argmax(dim=-1)
+    assert noise is not None
+    chosen = (logits + noise).argmax(dim=-1)
+    if sampling.top_p >= 1:
+        return chosen
+    # The highest sum of all tokens is also that of the likeliest, if it is of one of them. That is so for a share
+    # `top_p` of all draws, and the logits of the others alone have to be put in order.
+    likelier = logits > logits.gather(-1, chosen.unsqueeze(-1))
+    outside = (logits.softmax(dim=-1) * likelier).sum(dim=-1) >= sampling.top_p
+    if outside.any():
+        chosen[outside] = (keep_top_p(logits[outside], sampling.top_p) + noise[outside]).argmax(dim=-1)
+    return chosen
 
 
 def scores(logits: Tensor, sampling: Sampling) -> Tensor:
-    """What `sample` adds the noise to: logits (..., V) in fp32 under temperature, top-k and top-p."""
+    """The logits (..., V) in fp32, under temperature, top-k and top-p, whose softmax `sample` draws from."""
+    logits = _tempered(logits, sampling)
+    return logits if sampling.temperature == 0 else keep_top_p(logits, sampling.top_p)
+
+
+def _tempered(logits: Tensor, sampling: Sampling) -> Tensor:
+    """Logits (..., V) in fp32 under temperature and top-k."""
     logits = logits.float()
     if sampling.temperature == 0:
         return logits
     if sampling.temperature != 1:
         logits = logits / sampling.temperature
-    if sampling.top_k is not None:
-        logits = keep_top_k(logits, sampling.top_k)
-    return keep_top_p(logits, sampling.top_p)
+    return logits if sampling.top_k is None else keep_top_k(logits, sampling.top_k)

@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 from videopoet.generation.decoders.autoregressive import Autoregressive
 from videopoet.generation.decoders.base import Decoder, guided_logits
-from videopoet.generation.sampling import Sampling, gumbel_noise, scores
+from videopoet.generation.sampling import Sampling, gumbel_noise, sample
 from videopoet.models.cached_pass import CachedPass, cached_pass
 from videopoet.models.language_model import LanguageModel
 from videopoet.sequence.layout import UNKNOWN, Batch, Row, batch_rows
@@ -141,10 +141,7 @@ def _choose(
     chosen = None
     for start, stop in sorted({(ranges[index][0], ranges[index][1]) for index in indices}):
         logits = guided_logits(read, hidden, guided, start, stop, sampling.guidance_scale)
-        shaped = scores(logits, sampling)
-        if noise is not None:
-            shaped = shaped + noise[:, :, : stop - start]
-        here = start + shaped.argmax(dim=2)
+        here = start + sample(logits, sampling, None if noise is None else noise[:, :, : stop - start])
         if chosen is None:
             chosen = here
         else:
