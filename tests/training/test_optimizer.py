@@ -44,6 +44,23 @@ def steps(module: nn.Module, optimizers: list[torch.optim.Optimizer], numbers: r
             each.step()
 
 
+def test_adamw_moves_weights_as_that_of_torch_does_and_goes_on_from_its_moments():
+    own, plain = table_and_matrix(), table_and_matrix()
+    groups = [{"params": [p for p in plain.parameters() if (p.ndim >= 2) == is_matrix]} for is_matrix in (True, False)]
+    groups[1]["weight_decay"] = 0.0
+    loops = torch.optim.AdamW(groups, lr=1e-2, betas=(0.9, 0.99), weight_decay=0.1, foreach=False)
+    config = optimizer.Config(learning_rate=1e-2, weight_decay=0.1)
+    steps(own, optimizer.build(own, config), range(4))
+    steps(plain, [loops], range(4))
+    torch.testing.assert_close(own.state_dict(), plain.state_dict())
+    fresh = optimizer.build(plain, config)
+    optimizer.load_state_tensors(fresh, optimizer.state_tensors([loops]))
+    steps(plain, fresh, range(4, 8))
+    expected = table_and_matrix()
+    steps(expected, optimizer.build(expected, config), range(8))
+    torch.testing.assert_close(plain.state_dict(), expected.state_dict())
+
+
 def test_moments_of_eight_bits_move_weights_much_as_those_of_32_do():
     pytest.importorskip("bitsandbytes")
     modules = [table_and_matrix() for _ in range(2)]
