@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from videopoet.data import prepare as preparation
-from videopoet.data.clips import Config
+from videopoet.data.clips import Config, grouped
 from videopoet.data.manifest import Listing, Source
 from videopoet.data.prepare import Split, parts, prepare
 from videopoet.data.shards import Shards, read_lines
-from videopoet.errors import ConfigError, DataError
+from videopoet.errors import ConfigError, DataError, MediaError
 from videopoet.media import files
 from videopoet.media.types import Audio, Video
 
@@ -215,6 +215,18 @@ def test_a_file_that_breaks_off_gives_its_beginning(tmp_path, make):
     (reject,) = [row for row in rows(tmp_path / "data", "rejects.jsonl") if row["code"] == "media_corrupt"]
     kept = rows(tmp_path / "data")
     assert 3 <= len(kept) < 8 and reject["start"] > kept[-1]["start"] and reject["seconds"] is None
+
+
+def test_what_was_read_before_a_file_breaks_off_is_looked_at():
+    def frames():
+        yield from range(5)
+        raise MediaError("it breaks off", code="media_corrupt")
+
+    groups = []
+    with pytest.raises(MediaError, match="breaks off"):
+        for group in grouped(frames(), 3):
+            groups.append(group)
+    assert groups == [[0, 1, 2], [3, 4]] and list(grouped(range(4), 2)) == [[0, 1], [2, 3]]
 
 
 def test_sound_references_and_masks_come_from_the_files_that_a_manifest_names(tmp_path, make):

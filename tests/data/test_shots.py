@@ -4,10 +4,14 @@ import torch
 from videopoet.data.shots import Look, shots
 
 
+def seen_of(frames):
+    """The frames of a clip, uint8 (3, T, H, W), each with its look."""
+    return list(zip(frames.unbind(1), Look.of_each(frames.transpose(0, 1)), strict=True))
+
+
 def cuts(frames):
     """Numbers of the frames of a clip, uint8 (3, T, H, W), at which a shot begins."""
-    looks = ((frame, Look.of(frame)) for frame in frames.unbind(1))
-    return [number for number, seen in enumerate(shots(looks)) if seen.begins]
+    return [number for number, seen in enumerate(shots(seen_of(frames))) if seen.begins]
 
 
 def test_a_shot_that_only_moves_is_one(make):
@@ -15,9 +19,9 @@ def test_a_shot_that_only_moves_is_one(make):
 
 
 def test_every_frame_comes_out_once_and_in_order(make):
-    frames = make.moving(1.0).frames.unbind(1)
-    seen = [one.frame for one in shots((frame, Look.of(frame)) for frame in frames)]
-    assert len(seen) == len(frames) and all(one is other for one, other in zip(seen, frames, strict=True))
+    frames = seen_of(make.moving(1.0).frames)
+    seen = [one.frame for one in shots(frames)]
+    assert len(seen) == len(frames) and all(one is other for one, (other, _) in zip(seen, frames, strict=True))
 
 
 @pytest.mark.parametrize("tint", [0.3, -0.5])
@@ -53,6 +57,6 @@ def test_black_stretches_are_shots_of_their_own(make):
 
 def test_a_dark_picture_with_a_light_in_it_is_not_black():
     frame = torch.zeros(3, 48, 48, dtype=torch.uint8)
-    assert Look.of(frame).is_black
+    assert Look.of_each(frame[None])[0].is_black
     frame[:, 20:26, 20:26] = 255
-    assert not Look.of(frame).is_black
+    assert not Look.of_each(frame[None])[0].is_black

@@ -6,7 +6,8 @@ import sqlite3
 import tempfile
 from pathlib import Path
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 LARGEST_DIFFERENCE = 8
@@ -14,6 +15,8 @@ LARGEST_DIFFERENCE = 8
 moves over the same background changes few cells, and makes another clip."""
 NOT_LEVEL = 4
 """How much brighter than its neighbour a cell must be to count as brighter."""
+PER_CELL = 4
+"""Cells of the signature in each of the 8x8."""
 MOST_CANDIDATES = 200
 """Clips that one is compared with for each band of its hash; plain pictures have many in common."""
 
@@ -25,32 +28,35 @@ class Duplicates:
         self._folder = tempfile.TemporaryDirectory(prefix="videopoet-")
         self._database = sqlite3.connect(Path(self._folder.name) / "signatures.sqlite", isolation_level=None)
         self._database.execute("PRAGMA synchronous = OFF")
-        self._database.execute("CREATE TABLE clips (number INTEGER PRIMARY KEY, id TEXT, signature BLOB)")
+        self._database.execute("CREATE TABLE clips (number INTEGER PRIMARY KEY, id TEXT, cells BLOB)")
         self._database.execute("CREATE TABLE bands (band INT, value INT, number INT)")
         self._database.execute("CREATE INDEX by_band ON bands (band, value)")
         self._database.execute("BEGIN")
 
     def find(self, signature: Tensor) -> str | None:
         """The id of a clip that shows the same, if one was added."""
+        cells = _cells(signature)
         seen: set[int] = set()
-        for band, value in enumerate(_bands(signature)):
-            query = "SELECT number FROM bands WHERE band = ? AND value = ? LIMIT ?"
-            for (number,) in self._database.execute(query, (band, value, MOST_CANDIDATES)).fetchall():
-                if number in seen:
-                    continue
-                seen.add(number)
-                query_clip = "SELECT id, signature FROM clips WHERE number = ?"
-                name, data = self._database.execute(query_clip, (number,)).fetchone()
-                other = torch.frombuffer(bytearray(data), dtype=torch.uint8).view_as(signature)
-                if (_cells(other) - _cells(signature)).abs().max() <= LARGEST_DIFFERENCE:
-                    return name
+        query = "SELECT number, id, cells FROM bands JOIN clips USING (number) WHERE band = ? AND value = ? LIMIT ?"
+        for band, value in enumerate(_bands(cells)):
+            found = self._database.execute(query, (band, value, MOST_CANDIDATES)).fetchall()
+            candidates = [row for row in found if row[0] not in seen]
+            if not candidates:
+                continue
+            others = np.frombuffer(b"".join(data for _, _, data in candidates), np.int16)
+            apart = abs(others.reshape(-1, cells.size) - cells.ravel()).max(1)
+            near = np.flatnonzero(apart <= PER_CELL * LARGEST_DIFFERENCE)
+            if len(near):
+                return candidates[near[0]][1]
+            seen.update(number for number, _, _ in candidates)
         return None
 
     def add(self, name: str, signature: Tensor) -> None:
         """Remember a clip."""
-        row = (name, signature.contiguous().numpy().tobytes())
-        number = self._database.execute("INSERT INTO clips (id, signature) VALUES (?, ?)", row).lastrowid
-        bands = [(band, value, number) for band, value in enumerate(_bands(signature))]
+        cells = _cells(signature)
+        row = (name, cells.tobytes())
+        number = self._database.execute("INSERT INTO clips (id, cells) VALUES (?, ?)", row).lastrowid
+        bands = [(band, value, number) for band, value in enumerate(_bands(cells))]
         self._database.executemany("INSERT INTO bands VALUES (?, ?, ?)", bands)
 
     def close(self) -> None:
@@ -58,16 +64,15 @@ class Duplicates:
         self._folder.cleanup()
 
 
-def _bands(signature: Tensor) -> list[int]:
-    """A hash of the signature in 16 pieces of 16 bits: duplicates have at least one in common.
+def _bands(cells: NDArray[np.int16]) -> list[int]:
+    """A hash of the cells in 16 pieces of 16 bits: duplicates have at least one in common.
 
     Each bit says whether one of 8x8 cells is brighter than its neighbour on the right, as in a difference hash.
     """
-    cells = _cells(signature)
-    brighter = (cells - cells.roll(-1, dims=2) > NOT_LEVEL).view(16, 16).long()
-    return (brighter << torch.arange(16)).sum(1).tolist()
+    brighter = cells - np.roll(cells, -1, axis=2) > PER_CELL * NOT_LEVEL
+    return np.packbits(brighter.reshape(16, 16), axis=1, bitorder="little").view("<u2")[:, 0].tolist()
 
 
-def _cells(signature: Tensor) -> Tensor:
-    """Halved once more, (4, 8, 8): what scaling and coding change averages out."""
-    return signature.float().view(4, 8, 2, 8, 2).mean((2, 4))
+def _cells(signature: Tensor) -> NDArray[np.int16]:
+    """Halved once more, (4, 8, 8): what scaling and coding change averages out. Sums of `PER_CELL` cells."""
+    return signature.numpy().reshape(4, 8, 2, 8, 2).sum((2, 4), dtype=np.int16)
