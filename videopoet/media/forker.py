@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import NoReturn
 
 from videopoet.media.decoder import answer
-from videopoet.media.protocol import MAX_REQUEST_BYTES, STATUS, Request
+from videopoet.media.protocol import MAX_REQUEST_BYTES, SENT_AT_ONCE, STATUS, Request
 
 
 def main() -> None:
@@ -52,7 +52,7 @@ def answer_as_child(text: bytes, descriptors: list[int], parent: socket.socket) 
             os.dup2(descriptor, standard)
             os.close(descriptor)
         # Other objects than sys.stdin: that one remembers that a socket cannot be sought in.
-        with open(0, "rb", closefd=False) as file, open(1, "wb", closefd=False) as pipe:
+        with open(0, "rb", closefd=False) as file, open(1, "wb", SENT_AT_ONCE, closefd=False) as pipe:
             answer(Request.from_json(text.decode()), file, pipe)
         status = 0
     finally:

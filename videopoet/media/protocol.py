@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, Literal
 
@@ -26,6 +27,10 @@ HEADER = struct.Struct("<cQ")
 TIME = struct.Struct("<d")
 STATUS = struct.Struct("<i")
 MAX_REQUEST_BYTES = 1 << 16
+SENT_AT_ONCE = 1 << 17
+"""Bytes of messages that a forked child sends together, so that its parent wakes for several frames."""
+MOST_HELD_BACK = 1.0
+"""Seconds after which they are sent in any case."""
 BEGIN, FRAME, SOUND, END, REFUSED = b"b", b"f", b"s", b"e", b"x"
 
 
@@ -96,6 +101,7 @@ class Channel:
     def __init__(self, pipe: BinaryIO, output_bytes: int):
         self.pipe = pipe
         self.limit = self.left = output_bytes
+        self._sent = time.monotonic()
 
     def send(self, kind: bytes, *parts: Any) -> None:
         """Write one message.
@@ -110,6 +116,10 @@ class Channel:
                 raise too_much_output(self.limit)
         for part in (HEADER.pack(kind, length), *parts):
             self.pipe.write(part)
+        now = time.monotonic()
+        if now - self._sent > MOST_HELD_BACK:
+            self.pipe.flush()
+            self._sent = now
 
     def begin(self, **facts: Any) -> None:
         self.send(BEGIN, json.dumps(facts).encode())
