@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from videopoet.data.mixture import MixtureConfig, Share, TaskBatches
+from videopoet.data.token_batches import Prefetched
 from videopoet.data.toybox import Config, ToyBox, words
 from videopoet.sequence import layout, vocabulary
 from videopoet.sequence.tasks import TASKS, find_task
@@ -95,6 +96,22 @@ def sized(batches):
     config = batches.config.model_copy(update={"sizes": sizes, "pool_batches": 2})
     parts = (batches.video_tokenizer, batches.audio_tokenizer, batches.text_encoder)
     return TaskBatches(batches.world, config, *parts, joint, seed=0)
+
+
+def test_batches_of_the_toy_box_are_the_same_made_ahead(sized):
+    again = TaskBatches(
+        sized.world,
+        sized.config,
+        sized.video_tokenizer,
+        sized.audio_tokenizer,
+        sized.text_encoder,
+        sized.vocabulary,
+        seed=0,
+    )
+    with Prefetched(again, num_ahead=3, num_workers=2) as ahead:
+        for index in (0, 1, 2, 3, 4, 9, 1):
+            one, other = ahead(index), sized(index)
+            assert one.task == other.task and torch.equal(one.rows.tokens, other.rows.tokens)
 
 
 def test_pools_take_turns_in_size_and_rows_name_theirs(sized):

@@ -135,6 +135,14 @@ def test_a_process_makes_only_its_own_batches_ahead():
     assert asked <= {1, 3, 5, 7, 9, 11} and {1, 3, 5} <= asked
 
 
+def test_nothing_is_made_ahead_of_what_a_run_asks_for_at_last():
+    asked = []
+    with Prefetched(lambda index: asked.append(index) or index, num_ahead=8, num_workers=1, end=5) as ahead:
+        assert [ahead(index) for index in (2, 3, 4)] == [2, 3, 4]
+        assert ahead(7) == 7
+    assert asked == [2, 3, 4, 7]
+
+
 def test_what_goes_wrong_in_a_thread_is_raised_where_its_batch_is_asked_for():
     def batches(index):
         if index == 2:

@@ -47,7 +47,7 @@ def from_tokens(made: TaskBatches, num_batches: int, folder: str | Path) -> Iter
         return
     texts = made.text_encoder, made.vocabulary
     own = CachedBatches(cache, world, made.config, *parts, *texts, made.seed, made.device)
-    with Prefetched(own, stride=ranks.count()) as batches:
+    with Prefetched(own, stride=ranks.count(), end=num_batches) as batches:
         yield batches
 
 
@@ -221,10 +221,18 @@ class Prefetched(Generic[T]):
         stride: How much larger each number is than the one before: of several processes, each asks for its own.
         num_ahead: Batches that wait at most.
         num_workers: Threads; with two, a batch that takes long holds up no other.
+        end: The number from which on none is made ahead, since the run ends there.
     """
 
-    def __init__(self, batches: Callable[[int], T], stride: int = 1, num_ahead: int = 6, num_workers: int = 2):
-        self.batches, self.stride, self.num_ahead = batches, stride, num_ahead
+    def __init__(
+        self,
+        batches: Callable[[int], T],
+        stride: int = 1,
+        num_ahead: int = 6,
+        num_workers: int = 2,
+        end: int | None = None,
+    ):
+        self.batches, self.stride, self.num_ahead, self.end = batches, stride, num_ahead, end
         # Each thread has a GPU of its own that plain "cuda" means, and it is the first unless it is told.
         gpu = torch.cuda.current_device() if torch.cuda.is_available() else None
         self._pool = ThreadPoolExecutor(num_workers, "batches", _use_gpu, (gpu,))
@@ -235,7 +243,7 @@ class Prefetched(Generic[T]):
         for number in [number for number in self._coming if number not in wanted]:
             self._coming.pop(number).cancel()
         for number in wanted:
-            if number not in self._coming:
+            if number not in self._coming and (number == index or self.end is None or number < self.end):
                 self._coming[number] = self._pool.submit(self.batches, number)
         return self._coming.pop(index).result()
 

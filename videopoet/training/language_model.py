@@ -10,7 +10,7 @@ from pydantic import Field
 from videopoet import runtime
 from videopoet.config import BaseConfig
 from videopoet.data.mixture import MixtureConfig, TaskBatches
-from videopoet.data.token_batches import from_tokens
+from videopoet.data.token_batches import Prefetched, from_tokens
 from videopoet.data.toybox import ToyBox
 from videopoet.generation.pipeline import VideoPoet
 from videopoet.generation.request import Settings
@@ -118,8 +118,15 @@ def train(run: LanguageModelRun, around: Surroundings) -> None:
 
     training, folder = run.training, around.output / "language_model"
     num_batches = training.num_steps * training.accumulation * ranks.count()
-    with from_tokens(made(training.seed), num_batches, around.output / "tokens") as read:
-        batches = read or Streams(made, training.seed, training.accumulation)
+    streams = Streams(made, training.seed, training.accumulation)
+    # One pool ahead: it is made while batches of the one before are trained on. A GPU would compute them one after the
+    # other in any case, and hold what both take.
+    a_pool = run.mixture.pool_batches * training.accumulation
+    with (
+        from_tokens(made(training.seed), num_batches, around.output / "tokens") as read,
+        Prefetched(streams, ranks.count(), num_ahead=a_pool, num_workers=1, end=num_batches) as ahead,
+    ):
+        batches = read or (ahead if device.type == "cpu" else streams)
         loop.train(objective, batches, training, folder, resume=around.resume, description="language model")
     if adapted is not None:
         adaptation.merge(adapted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -26,9 +27,12 @@ class Streams(Generic[T]):
         self.source, self.seed = source, seed
         self.num_streams = accumulation * ranks.count()
         self._sources: dict[int, Callable[[int], T]] = {}
+        self._lock = threading.Lock()  # threads may make batches side by side
 
     def __call__(self, index: int) -> T:
         number, stream = divmod(index, self.num_streams)
-        if stream not in self._sources:
-            self._sources[stream] = self.source(f"{self.seed}, stream {stream}" if stream else self.seed)
-        return self._sources[stream](number)
+        with self._lock:
+            if stream not in self._sources:
+                self._sources[stream] = self.source(f"{self.seed}, stream {stream}" if stream else self.seed)
+            source = self._sources[stream]
+        return source(number)
