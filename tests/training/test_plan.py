@@ -7,7 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from videopoet import cli, presets, runtime
 from videopoet.config import override
 from videopoet.data import toybox
-from videopoet.models import construction
+from videopoet.models import construction, language_model
 from videopoet.models.language_model import LanguageModel
 from videopoet.sequence import layout
 from videopoet.sequence.tasks import find_task
@@ -97,6 +97,22 @@ def test_a_deep_stack_costs_what_two_shallow_ones_say():
     assert foretold.flops == counts[0].flops + 4 * (counts[1].flops - counts[0].flops)
 
 
+@pytest.mark.parametrize("recompute", [False, True])
+def test_a_loss_of_many_chunks_costs_what_a_few_of_them_say(monkeypatch, recompute):
+    config = presets.tiny().language_model.model.model_copy(update={"num_layers": 3})
+    with rehearsal.without_values():
+        model = construction.from_scratch(config, 700, (100, 356), (2, 512), 5).train()
+    if recompute:
+        model.recompute_layers()
+    monkeypatch.setattr(language_model, "MOST_LOGITS", 8 * 256)  # 8 rows of the first range in a chunk
+    choices = ((100, 356, 60), (400, 410, 7))
+    foretold = step_costs.rows_cost(model, 2, 80, choices, True, shares=8)
+    monkeypatch.setattr(step_costs, "FEW_CHUNKS", 15)
+    whole = step_costs.rows_cost(model, 2, 80, choices, True, shares=8)
+    assert (foretold.flops, foretold.peak_bytes) == (whole.flops, whole.peak_bytes)
+    assert foretold.divided_bytes == whole.divided_bytes
+
+
 def _with_layers(config, count: int) -> LanguageModel:
     with rehearsal.without_values():
         return construction.from_scratch(
@@ -141,7 +157,8 @@ def test_a_run_that_divides_is_planned_divided():
 def test_gradients_of_layers_that_are_divided_are_kept_in_part(parts):
     config = presets.tiny().language_model.model.model_copy(update={"num_layers": 4, "width": 256})
     model = _with_layers(config, 4)
-    peaks = [step_costs.rows_cost(model, 1, 4, ((100, 356, 2),), True, shares).peak_bytes for shares in (1, 2, 10**9)]
+    choices = ((100, 356, 2),)
+    peaks = [step_costs.rows_cost(model, 1, 4, choices, True, shares).divided_bytes for shares in (1, 2, 10**9)]
     # Of so few tokens, gradients are nearly all that a step adds.
     gradients = 4 * sum(parameter.numel() for layer in model.layers for parameter in layer.parameters())
     assert peaks[0] - peaks[1] == pytest.approx(gradients / 2, rel=0.3)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -76,8 +76,6 @@ class _Batch:
     weight: float
     tokens: int
     cost: Cost
-    divided_bytes: int
-    """The peak of its cost, were the gradients of blocks divided as they come."""
 
 
 def plan(config: RunConfig, gpus: int = 1, teraflops: float = 400.0) -> list[StagePlan]:
@@ -147,7 +145,7 @@ def _video_tokenizer(config: RunConfig, video: MagvitV2, gpus: int, teraflops: f
             for step, weight in ((0, 1 / every), (1, 1 - 1 / every)):  # the gradient penalty comes now and then
                 if weight:
                     cost = step_costs.objective_cost(objective, shape, step, run.training.bf16)
-                    batches.append(_Batch(count * weight * kind.share, tokens, cost, cost.peak_bytes))
+                    batches.append(_Batch(count * weight * kind.share, tokens, cost))
     return _stage("video_tokenizer", objective.model, objective.adversary, run.training, batches, 0, gpus, teraflops)
 
 
@@ -163,7 +161,7 @@ def _audio_tokenizer(config: RunConfig, audio: SoundStream, gpus: int, teraflops
     shape = (run.sounds.batch_size, 1, num_samples)
     cost = step_costs.objective_cost(objective, shape, 1, run.training.bf16)
     tokens = run.sounds.batch_size * audio.num_quantizers * audio.num_frames(num_samples)
-    batches = [_Batch(1.0, tokens, cost, cost.peak_bytes)]
+    batches = [_Batch(1.0, tokens, cost)]
     return _stage("audio_tokenizer", objective.model, objective.adversary, run.training, batches, 0, gpus, teraflops)
 
 
@@ -177,7 +175,7 @@ def _language_model(config: RunConfig, parts: PlannedParts, gpus: int, teraflops
             adaptation.add_lora(model, run.lora, vocabulary.config.text_size)
     num_samples = round(world.num_frames / world.frame_rate * world.sample_rate)
     turns = run.mixture.turns
-    costs: dict[tuple, tuple[Cost, int]] = {}  # tasks with rows of one shape cost the same
+    costs: dict[tuple, Cost] = {}  # tasks with rows of one shape cost the same
     batches, pool = [], 0.0
     for size in dict.fromkeys(turns):
         height, width = size or (world.height, world.width)
@@ -198,14 +196,12 @@ def _language_model(config: RunConfig, parts: PlannedParts, gpus: int, teraflops
             choices = tuple((start, stop, n) for (start, stop), n in zip(ranges.tolist(), counts.tolist(), strict=True))
             key = (share.batch_size, len(row.tokens), choices)
             if key not in costs:
-                cost = step_costs.rows_cost(model, *key, run.training.bf16)
-                divided = step_costs.rows_cost(model, *key, run.training.bf16, gpus) if gpus > 1 else cost
-                costs[key] = cost, divided.peak_bytes
-            whole, divided_bytes = costs[key]
+                costs[key] = step_costs.rows_cost(model, *key, run.training.bf16, gpus)
             # Views that are changed in pixels are tokenized for each batch.
             changed = share.batch_size * sum(view.change is not None for view in (*task.given, *task.predict))
-            cost = Cost(whole.flops + changed * clip.flops // step_costs.CLIPS_AT_ONCE, whole.peak_bytes)
-            batches.append(_Batch(share.weight * often, share.batch_size * len(row.tokens), cost, divided_bytes))
+            flops = costs[key].flops + changed * clip.flops // step_costs.CLIPS_AT_ONCE
+            cost = replace(costs[key], flops=flops)
+            batches.append(_Batch(share.weight * often, share.batch_size * len(row.tokens), cost))
     return _stage("language_model", model, None, run.training, batches, pool, gpus, teraflops, model.layers)
 
 
@@ -218,11 +214,10 @@ def _super_resolution(config: RunConfig, parts: PlannedParts, gpus: int, teraflo
         t, h, w = video.grid(world.num_frames, scale * world.height, scale * world.width)
         for grid, share in (((t, h, w), 1 - run.pairs.image_share), ((1, h, w), run.pairs.image_share)):
             if share:
-                shape = (model, size, grid, mean_text(config, parts.words), run.training.bf16)
-                cost = step_costs.pairs_cost(*shape)
-                divided = step_costs.pairs_cost(*shape, gpus) if gpus > 1 else cost
+                num_text = mean_text(config, parts.words)
+                cost = step_costs.pairs_cost(model, size, grid, num_text, run.training.bf16, gpus)
                 tokens = size * 5 * math.prod(grid)  # a large clip has four times the codes of the small one
-                batches.append(_Batch(share / len(run.pairs.scales), tokens, cost, divided.peak_bytes))
+                batches.append(_Batch(share / len(run.pairs.scales), tokens, cost))
         for side in (scale, 2 * scale):
             shape = (3, world.num_frames, side * world.height, side * world.width)
             clips = max(1, run.pairs.pool_clips // scale**2)
@@ -266,7 +261,7 @@ def _stage(
         # one that is fetched meanwhile and the gradients of a third on their way; in validation, all weights.
         kept = of_adversary + (weights + held + gradients - of_adversary) // gpus
         in_blocks = [_bytes(_parameters(block)) for block in blocks]
-        passing = max(batch.divided_bytes for batch in batches) - weights
+        passing = max(batch.cost.divided_bytes for batch in batches) - weights
         together = _bytes(_parameters(model)) - sum(in_blocks) + 3 * max(in_blocks, default=0)
         sharded = kept + max(together + passing, _bytes(_parameters(model)))
     if training.sharding == "full":

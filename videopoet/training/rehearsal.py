@@ -21,8 +21,32 @@ class Cost:
 
     flops: int
     """Multiplications and additions of matrix products, convolutions and attention."""
-    peak_bytes: int
-    """The most memory that tensors took at once, those that were there before included."""
+    peaks: tuple[int, ...]
+    """The most bytes that tensors took at once in each of its phases, those that were there before included."""
+    peaks_divided: tuple[int, ...]
+    """The same where only a part is kept of what `Meter.keep_part` names."""
+
+    @property
+    def peak_bytes(self) -> int:
+        return max(self.peaks)
+
+    @property
+    def divided_bytes(self) -> int:
+        return max(self.peaks_divided)
+
+    def extended(self, times: float, fewer: Cost, more: Cost) -> Cost:
+        """With `times` as much again of what makes the difference between two others, phase by phase.
+
+        The most of two phases grows with the phase that grows faster, which need not be the larger one of two small
+        computations; so each is followed by itself.
+        """
+
+        def longer(own: tuple[int, ...], low: tuple[int, ...], high: tuple[int, ...]) -> tuple[int, ...]:
+            return tuple(round(a + times * (c - b)) for a, b, c in zip(own, low, high, strict=True))
+
+        (flops,) = longer((self.flops,), (fewer.flops,), (more.flops,))
+        divided = longer(self.peaks_divided, fewer.peaks_divided, more.peaks_divided)
+        return Cost(flops, longer(self.peaks, fewer.peaks, more.peaks), divided)
 
 
 @cache
@@ -38,12 +62,18 @@ def autocast(bf16: bool = True) -> torch.autocast:
 
 def cost_of(compute: Callable[[], Any], module: torch.nn.Module) -> Cost:
     """What `compute` costs; `module`, all of whose tensors count as there before, and it were made `without_values`."""
-    meter = _Meter()
+    return metered(lambda meter: compute(), module)
+
+
+def metered(compute: Callable[[Meter], Any], module: torch.nn.Module) -> Cost:
+    """The same of what tells its meter more than can be seen."""
+    meter = Meter()
     for tensor in (*module.parameters(), *module.buffers()):
         meter.note(tensor)
     with meter:
-        compute()
-    return Cost(meter.flops, meter.peak)
+        compute(meter)
+    meter.next_phase()
+    return Cost(meter.flops, tuple(meter.peaks), tuple(meter.peaks_divided))
 
 
 class Operations(TorchDispatchMode):
@@ -64,12 +94,16 @@ class Operations(TorchDispatchMode):
         return result
 
 
-class _Meter(Operations):
+class Meter(Operations):
     """Also follows the bytes of every storage to the end of its life."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.now = self.peak = 0
+        self.now = self.spared = 0
+        self.peak = self.peak_divided = 0
+        """Of the phase that goes on."""
+        self.peaks: list[int] = []
+        self.peaks_divided: list[int] = []
         self.known: set[int] = set()
 
     def note(self, value: Any) -> None:
@@ -81,8 +115,25 @@ class _Meter(Operations):
             return
         self.known.add(key)
         self.now += size
-        self.peak = max(self.peak, self.now)
+        self._look()
         weakref.finalize(storage, self._forget, key, size)
+
+    def next_phase(self) -> None:
+        """A phase ends here."""
+        self.peaks.append(self.peak)
+        self.peaks_divided.append(self.peak_divided)
+        self.peak = self.peak_divided = 0
+        self._look()
+
+    def keep_part(self, tensor: torch.Tensor, shares: int) -> None:
+        """Count from now on only one of `shares` parts of a tensor that stays to the end, once that part is copied."""
+        part = -(-tensor.numel() // shares) * tensor.element_size()
+        self.peak_divided = max(self.peak_divided, self.now - self.spared + part)
+        self.spared += tensor.untyped_storage().nbytes() - part
+
+    def _look(self) -> None:
+        self.peak = max(self.peak, self.now)
+        self.peak_divided = max(self.peak_divided, self.now - self.spared)
 
     def _forget(self, key: int, size: int) -> None:
         self.known.discard(key)

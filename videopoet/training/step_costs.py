@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from videopoet import runtime
+from videopoet.models import language_model
 from videopoet.models.language_model import LanguageModel
 from videopoet.models.super_resolution import SuperResolution
 from videopoet.tokenizers.magvit_v2 import MagvitV2
 from videopoet.tokenizers.soundstream import SoundStream
 from videopoet.training import rehearsal
-from videopoet.training.rehearsal import Cost
+from videopoet.training.rehearsal import Cost, Meter
 
 CLIPS_AT_ONCE = 16
 """Clips that `data.mixture` tokenizes together."""
 MEAN_MASKED = 2 / math.pi
 """Share of codes that the cosine schedule of masked training hides on average."""
+FEW_CHUNKS = 4
+"""Chunks of a loss that are gone through; what more of them add is what a fifth adds."""
+
+Step = Callable[[Meter], None]
 
 
 def objective_cost(objective: Any, shape: tuple[int, ...], step: int, bf16: bool) -> Cost:
@@ -65,23 +71,40 @@ def rows_cost(
 ) -> Cost:
     """A step on rows of `length` positions, of which so many choose among the ids of each range.
 
-    Of the layers' gradients only one of `shares` parts is kept, from when a layer has its own.
+    In `divided_bytes`, of the layers' gradients only one of `shares` parts is kept, from when a layer has its own.
     """
+    counts = [batch_size * count for _, _, count in choices]
+    sizes = [max(1, language_model.MOST_LOGITS // (stop - start)) for start, stop, _ in choices]
+    # Over many ids a loss goes through chunk after chunk, all of one cost: a few of them say what the others add.
+    number = max(range(len(choices)), key=lambda each: counts[each] / sizes[each])
+    further = max(0, -(-counts[number] // sizes[number]) - FEW_CHUNKS)
 
-    def compute() -> None:
-        tokens = torch.zeros(batch_size, length - 1, dtype=torch.long)
-        mask = torch.ones(batch_size, 1, length - 1, length - 1, dtype=torch.bool)
-        with rehearsal.autocast(bf16):
-            embeddings = model.embed(tokens, tokens, torch.zeros(*tokens.shape, 3, dtype=torch.long))
-            hidden = model(embeddings, mask, tokens).flatten(0, 1)
-            losses = []
-            for start, stop, count in choices:
-                chosen = hidden[torch.zeros(batch_size * count, dtype=torch.long)]
-                losses.append(model.loss_within(chosen, chosen.new_zeros(len(chosen), dtype=torch.long), start, stop))
-            loss = torch.cat(losses).mean()
-        loss.backward()
+    def step(num_chunks: int) -> Step:
+        def compute(meter: Meter) -> None:
+            tokens = torch.zeros(batch_size, length - 1, dtype=torch.long)
+            mask = torch.ones(batch_size, 1, length - 1, length - 1, dtype=torch.bool)
+            with rehearsal.autocast(bf16):
+                embeddings = model.embed(tokens, tokens, torch.zeros(*tokens.shape, 3, dtype=torch.long))
+                hidden = model(embeddings, mask, tokens).flatten(0, 1)
+                # When the loss has its gradients, the layers' backward pass begins.
+                hidden.register_hook(lambda gradient: meter.next_phase())
+                losses = []
+                for each, (start, stop, _) in enumerate(choices):
+                    count = counts[each] - (further - num_chunks) * sizes[each] * (each == number)
+                    chosen = hidden[torch.zeros(count, dtype=torch.long)]
+                    targets = chosen.new_zeros(len(chosen), dtype=torch.long)
+                    losses.append(model.loss_within(chosen, targets, start, stop))
+                loss = torch.cat(losses).mean()
+            loss.backward()
 
-    return _by_layers(model, model.num_layers, 1, compute, shares)
+        return compute
+
+    @cache
+    def at(num_layers: int, num_chunks: int) -> Cost:
+        return _with_layers(model, model.num_layers, num_layers, step(num_chunks), shares)
+
+    cost = _by_layers(model.num_layers, 1, lambda num_layers: at(num_layers, 0))
+    return cost.extended(further, at(1, 0), at(1, 1)) if further else cost
 
 
 def pairs_cost(
@@ -90,7 +113,7 @@ def pairs_cost(
     """A step of super-resolution from codes of this grid; `shares` as above."""
     t, h, w = grid
 
-    def compute() -> None:
+    def compute(meter: Meter) -> None:
         codes = torch.zeros(size, t, 2 * h, 2 * w, dtype=torch.long)
         low, text = torch.zeros(size, t, h, w, dtype=torch.long), torch.zeros(size, num_text, dtype=torch.long)
         with rehearsal.autocast(bf16):
@@ -100,46 +123,44 @@ def pairs_cost(
             loss = nn.functional.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long))
         loss.backward()
 
-    return _by_layers(model, len(model.layers), len(model.config.windows), compute, shares)
-
-
-def _by_layers(model: nn.Module, num_layers: int, period: int, compute: Callable[[], None], shares: int = 1) -> Cost:
-    """The cost of a deep stack from two shallow ones, since its layers, or its blocks of `period` layers, are alike."""
-
-    def with_layers(count: int) -> Cost:
-        parent, name, layers = _stack(model, num_layers)
-        setattr(parent, name, layers[:count])
-        kept: list[Tensor] = []
-        trained = [p for p in layers.parameters() if p.requires_grad and shares > 1]
-        hooks = [_keep_part(parameter, shares, kept) for parameter in trained]
-        try:
-            with rehearsal.without_values():
-                return rehearsal.cost_of(compute, model)
-        finally:
-            setattr(parent, name, layers)
-            model.zero_grad(set_to_none=True)
-            for hook in hooks:
-                hook.remove()
-
-    if num_layers <= 2 * period:
-        return with_layers(num_layers)
-    one, two = with_layers(period), with_layers(2 * period)
-    further = num_layers / period - 1
-    return Cost(
-        round(one.flops + further * (two.flops - one.flops)),
-        round(one.peak_bytes + further * (two.peak_bytes - one.peak_bytes)),
+    num_layers = len(model.layers)
+    return _by_layers(
+        num_layers, len(model.config.windows), lambda few: _with_layers(model, num_layers, few, compute, shares)
     )
 
 
-def _keep_part(parameter: Tensor, shares: int, kept: list[Tensor]) -> Any:
-    """Keep only a part of a parameter's gradient, as where gradients are divided among processes."""
+def _by_layers(num_layers: int, period: int, at: Callable[[int], Cost]) -> Cost:
+    """The cost of a deep stack from two shallow ones, since its layers, or its blocks of `period` layers, are alike."""
+    if num_layers <= 2 * period:
+        return at(num_layers)
+    one, two = at(period), at(2 * period)
+    return one.extended(num_layers / period - 1, one, two)
 
-    def divide(parameter: Tensor) -> None:
-        assert parameter.grad is not None
-        kept.append(parameter.grad.flatten()[: -(-parameter.numel() // shares)].clone())
-        parameter.grad = None
 
-    return parameter.register_post_accumulate_grad_hook(divide)
+def _with_layers(model: nn.Module, num_layers: int, count: int, compute: Step, shares: int) -> Cost:
+    """The cost with only so many of the layers."""
+    parent, name, layers = _stack(model, num_layers)
+    setattr(parent, name, layers[:count])
+    trained = [parameter for parameter in layers.parameters() if parameter.requires_grad and shares > 1]
+
+    def divided(meter: Meter) -> None:
+        def divide(parameter: Tensor) -> None:
+            assert parameter.grad is not None
+            meter.keep_part(parameter.grad, shares)
+
+        hooks = [parameter.register_post_accumulate_grad_hook(divide) for parameter in trained]
+        try:
+            compute(meter)
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    try:
+        with rehearsal.without_values():
+            return rehearsal.metered(divided, model)
+    finally:
+        setattr(parent, name, layers)
+        model.zero_grad(set_to_none=True)
 
 
 def _stack(model: nn.Module, num_layers: int) -> tuple[nn.Module, str, nn.ModuleList]:
