@@ -25,6 +25,9 @@ def test_what_is_no_size_is_refused(text):
     [
         (["--size", "60x60"], 2, "multiples of 8"),
         (["--seconds", "2.1"], 2, "16.8 frames"),
+        (["--seconds", "inf"], 2, "--seconds is inf; a number above 0"),
+        (["--fps", "0"], 2, "--fps is 0; a number above 0"),
+        (["--fps", "nan"], 2, "--fps is nan; a number above 0"),
         (["--keep", "blurred"], 2, "static"),
         ([], 3, "holds no clip"),
     ],

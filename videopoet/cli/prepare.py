@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Annotated, Any
@@ -49,6 +50,12 @@ def prepare(
     """
     check_folder(output)
     height, width = parse_size(size)
+    for name, value in (("--fps", fps), ("--seconds", seconds)):
+        if not (math.isfinite(value) and value > 0):
+            raise ConfigError(
+                f"{name} is {value:g}; a number above 0 fits, such as {8 if name == '--fps' else 2.125}; correct it",
+                code="range",
+            )
     num_frames = round(seconds * fps)
     if num_frames < 1 or abs(num_frames - seconds * fps) > 1e-6:
         raise ConfigError(
