@@ -115,6 +115,15 @@ def test_a_run_without_super_resolution_can_be_given_one(tmp_path):
         run._keep_config(tmp_path, config.model_copy(update={"super_resolution": None}), resume=True)
 
 
+def test_a_start_that_is_refused_leaves_no_run_behind(tmp_path):
+    config = presets.preset("tiny")
+    with pytest.raises(CheckpointError, match="no finished video tokenizer"):
+        run.train(config, tmp_path / "run", stages=("language_model",), device=torch.device("cpu"))
+    with pytest.raises(CheckpointError, match="nowhere"):
+        run.train(config.model_copy(update={"init_from": str(tmp_path / "nowhere")}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_super_resolution_is_not_trained_by_a_config_that_has_none(tmp_path):
     config = presets.preset("tiny").model_copy(update={"super_resolution": None})
     with pytest.raises(ConfigError, match="the config has none"):

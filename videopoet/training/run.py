@@ -102,7 +102,7 @@ def _train_stages(
     config: RunConfig, output: Path, resume: bool, stages: tuple[StageName, ...], device: torch.device
 ) -> None:
     if ranks.rank() == 0:
-        _keep_config(output, config, resume)
+        _check_output(output, config, resume)
     ranks.wait()
     runtime.keep_freed_memory()
     world, validation = open_worlds(config.data, config.world)
@@ -119,6 +119,9 @@ def _train_stages(
         # None while one of them is still to be trained.
         finished = None if {"video_tokenizer", "audio_tokenizer"} & {*waiting} else tokenizers.trained(output, source)
         check_tokens(world, config.language_model.mixture, finished)
+    ranks.wait()
+    if ranks.rank() == 0:  # what is refused before this leaves no folder that the next attempt would stumble over
+        _keep_config(output, config, resume)
     around = Surroundings(
         output=output,
         world=world,
@@ -236,7 +239,8 @@ def _check_sizes(config: RunConfig, world: World, stages: tuple[StageName, ...])
             world.at_scale(2 * scale)
 
 
-def _keep_config(output: Path, config: RunConfig, resume: bool) -> None:
+def _check_output(output: Path, config: RunConfig, resume: bool) -> None:
+    """Refuse a folder that holds a run, or, where that is to go on, one of another config."""
     path = output / "config.json"
     if path.exists() and not resume:
         raise ConfigError(
@@ -249,7 +253,11 @@ def _keep_config(output: Path, config: RunConfig, resume: bool) -> None:
             "another --output",
             code="config_changed",
         )
-    checkpoint.write_json(path, config.to_dict())
+
+
+def _keep_config(output: Path, config: RunConfig, resume: bool) -> None:
+    _check_output(output, config, resume)
+    checkpoint.write_json(output / "config.json", config.to_dict())
 
 
 def _is_same(values: dict[str, Any], config: RunConfig) -> bool:
