@@ -226,3 +226,18 @@ def test_a_box_is_in_shares_or_in_pixels(box):
 @pytest.mark.parametrize("mask", ["central", "mask.png", "folder/mask.mp4", Path("mask")])
 def test_a_mask_is_a_region_or_a_file(mask):
     Request(task="inpainting", video="a.mp4", mask=mask)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"seed": 2**64}, "from 0 to 18446744073709551615;"),
+        ({"top_p": 1.5}, "from 1e-06 to 1;"),
+        ({"seconds": 1e5}, "from 0.001 to 60;"),
+        ({"video": Path("clip.mp4")}, "video ('clip.mp4')"),
+    ],
+)
+def test_what_is_refused_is_named_as_it_was_given_and_limits_as_they_are(given, said):
+    with pytest.raises(TaskError) as caught:
+        Request(task="text_to_video", prompt="a ball", **given)
+    assert said in str(caught.value)

@@ -303,10 +303,16 @@ def _check_kind(name: str, value: Any) -> None:
 def _check_range(name: str, value: float, limits: _Range) -> None:
     if not limits.least <= value <= limits.most:  # which a NaN is not either
         raise TaskError(
-            f"{name} is {value}; it must be from {limits.least:.20g} to {limits.most:.20g}; {limits.hint}", code="range"
+            f"{name} is {value}; it must be from {_number(limits.least)} to {_number(limits.most)}; {limits.hint}",
+            code="range",
         )
 
 
+def _number(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:g}"  # 2**64 - 1 is no float
+
+
 def _shown(value: Any) -> str:
+    value = str(value) if isinstance(value, Path) else value
     text = repr(value) if not isinstance(value, Tensor) else f"a tensor of shape {tuple(value.shape)}"
     return text if len(text) <= 60 else text[:57] + "..."
