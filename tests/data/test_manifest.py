@@ -69,7 +69,10 @@ def test_a_folder_without_clips_is_refused_with_what_is_looked_for(tmp_path):
 
 @pytest.mark.parametrize("name", ["nowhere", "nowhere.csv", "list.xlsx"])
 def test_what_is_neither_folder_nor_list_is_refused(tmp_path, name):
-    assert refused(tmp_path / name).code in ("data_unreadable", "data_type")
+    error = refused(tmp_path / name)
+    assert error.code == "data_unreadable" and "there is no" in str(error)
+    (tmp_path / name).touch()
+    assert refused(tmp_path / name).code in ("data_type", "data_empty")
 
 
 def test_a_manifest_in_jsonl_and_one_in_csv_say_the_same(folder):

@@ -83,6 +83,12 @@ class Listing:
         self._database.execute("CREATE TABLE sources (id TEXT PRIMARY KEY, source TEXT, captioned INT) WITHOUT ROWID")
         self._database.execute("BEGIN")
         try:
+            if not self.footage.exists():
+                raise DataError(
+                    f"there is no '{footage}'; a folder of clips, or a .jsonl or .csv that lists them, is needed; "
+                    "check the path",
+                    code="data_unreadable",
+                )
             if self.footage.is_dir():
                 self.root = self.footage.resolve()
                 self._add_folder()
