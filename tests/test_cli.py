@@ -279,3 +279,9 @@ def test_generate_writes_a_clip_with_the_bundled_model(bundled, tmp_path, capsys
     assert cli.run(["generate", "a red ball bounces on the grass", "-o", str(output), "--seed", "7", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["output"] == str(output)
     assert output.stat().st_size > 1_000
+
+
+def test_a_dry_run_checks_the_stages_too(tmp_path, capsys):
+    assert cli.run(["train", "--dry-run", "--stages", "nothing", "-o", str(tmp_path / "run")]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == "" and "unknown stage 'nothing'" in printed.err

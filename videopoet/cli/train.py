@@ -55,19 +55,20 @@ def train(
     flags = {"data": data, "init_from": init_from}
     assignments = [*(settings or []), *(f"{name}={value}" for name, value in flags.items() if value is not None)]
     config = override(presets.preset(preset), assignments)
-    if dry_run:
-        print_tree(config.to_dict(), as_json)
-        return
 
     from videopoet.training import footage, run
 
+    chosen = run.stage_names(stages)
+    if dry_run:
+        print_tree(config.to_dict(), as_json)
+        return
     if footage.is_raw(config.data):
-        run.check_source(config, run.stage_names(stages))
+        run.check_source(config, chosen)
         config = _prepared(config, output)
     config, notes = footage.fitted(config)
     for note in notes:
         say(f"warning: {note}")
-    poet = run.train(config, output, resume=resume, stages=run.stage_names(stages))
+    poet = run.train(config, output, resume=resume, stages=chosen)
     if os.environ.get("RANK", "0") != "0":  # of several processes that torchrun started, the first one speaks
         return
     for stage, figures in run.last_figures(output).items():
