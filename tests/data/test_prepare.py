@@ -90,6 +90,14 @@ def test_no_source_is_on_both_sides_of_the_split(dataset):
     assert sides["train"] and sides["validation"] and not sides["train"] & sides["validation"]
 
 
+def test_clips_of_another_shape_do_not_take_a_datasets_place(dataset, footage):
+    folder, _ = dataset
+    before = files_of(folder)
+    with pytest.raises(ConfigError, match="32x32, 9 frames.*48x32, 9 frames.*choose another --output") as caught:
+        prepare(footage, folder, SMALL.model_copy(update={"width": 48}), workers=1)
+    assert caught.value.code == "output_exists" and files_of(folder) == before
+
+
 def test_preparing_again_changes_nothing(dataset, footage):
     folder, counts = dataset
     before = files_of(folder)

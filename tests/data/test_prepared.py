@@ -235,6 +235,8 @@ def test_what_is_no_dataset_or_an_unfinished_one_is_refused(dataset, tmp_path):
     with pytest.raises(DataError, match="it is none") as caught:
         Dataset(tmp_path)
     assert caught.value.code == "data_unprepared"
+    with pytest.raises(DataError, match="there is no .*nowhere"):
+        Dataset(tmp_path / "nowhere")
     shutil.copytree(dataset[0], tmp_path / "data")
     (tmp_path / "data" / "dataset.json").unlink()
     with pytest.raises(DataError, match="not finished"):

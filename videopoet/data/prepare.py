@@ -29,7 +29,7 @@ from videopoet.data.cluster import Engine, run_on_ray
 from videopoet.data.duplicates import Duplicates
 from videopoet.data.manifest import Listing, Source
 from videopoet.data.shards import Shards, ShardWriter, read_lines, write_lines
-from videopoet.errors import DataError
+from videopoet.errors import CheckpointError, ConfigError, DataError
 from videopoet.media.nursery import Nursery
 
 FORMAT, VERSION = "videopoet dataset", 1
@@ -73,10 +73,11 @@ def prepare(
 
     Raises:
         DataError: The footage cannot be listed, or nothing of it can be trained on.
-        ConfigError: The captioner cannot be loaded, or there is no such cluster.
+        ConfigError: The captioner cannot be loaded, there is no such cluster, or the output holds other clips.
         OSError: The disk is full, or the output cannot be written.
     """
     config, output = config or Config(), Path(output)
+    _check_kept(output, config)
     with Listing(footage, captions, allow_outside=allow_outside) as listing:
         total = len(listing)
         names: list[str] = []
@@ -117,6 +118,28 @@ def parts(sources: Iterable[Source], config: Config) -> Iterator[Part]:
             waiting = []
     if waiting:
         yield _part(waiting, config)
+
+
+def _check_kept(output: Path, config: Config) -> None:
+    """Refuse to put clips of one shape in the place of a finished dataset of another."""
+    if not (output / DATASET).exists():
+        return
+    try:
+        there = Config.from_dict(checkpoint.read_json(output / DATASET)["config"])
+    except (CheckpointError, ConfigError, KeyError, TypeError):
+        return  # broken, or of another version: it is made anew
+    if _shape(there) != _shape(config):
+        raise ConfigError(
+            f"'{output}' holds a dataset of {_shape(there)}, asked is {_shape(config)}, which would take its place; "
+            "choose another --output, or remove that folder first",
+            code="output_exists",
+        )
+
+
+def _shape(config: Config) -> str:
+    """What the clips are, in words."""
+    size = f"{config.width}x{config.height}, {config.num_frames} frames"
+    return f"{size} at {config.frame_rate:g} a second, sound at {config.sample_rate} Hz"
 
 
 class PreparePart:

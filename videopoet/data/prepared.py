@@ -71,6 +71,11 @@ class Dataset:
         self.folder = Path(folder)
         path = self.folder / prepare.DATASET
         if not path.is_file():
+            if not self.folder.exists():
+                raise DataError(
+                    f"there is no '{folder}'; a folder written by `videopoet prepare` is needed; correct the path",
+                    code="data_unprepared",
+                )
             what = "its preparation was not finished" if (self.folder / prepare.PARTS).is_dir() else "it is none"
             raise DataError(
                 f"'{folder}' holds no {prepare.DATASET}, so {what}; a folder written by `videopoet prepare` is needed; "

@@ -80,7 +80,8 @@ def fitted(config: RunConfig) -> tuple[RunConfig, list[str]]:
     tasks = [find_task(share.task) for share in config.language_model.mixture.shares]
     if not train.has_sound:
         silent = [task.name for task in tasks if _uses(task, "audio")]
-        notes.append(f"no clip has sound: {', '.join(silent) or 'no task'} cannot be trained")
+        left_out = f": {', '.join(silent)} cannot be trained" if silent else ""
+        notes.append(f"no training clip has sound{left_out}")
     if not dataset.counts["captioned"]:
         told = [task.name for task in tasks if any(view.modality == "text" for view in task.predict)]
         left_out = f", and {', '.join(told)} cannot be trained" if told else ""

@@ -188,7 +188,7 @@ def _language_model(config: RunConfig, parts: PlannedParts, gpus: int, teraflops
         clip = step_costs.encoding_cost(video, audio, (3, world.num_frames, height, width), num_samples)
         pool += clip.flops / step_costs.CLIPS_AT_ONCE * run.mixture.pool_clips / run.mixture.pool_batches * often
         for share in run.mixture.shares:
-            if not share.weight:
+            if not (share.weight or share.early_weight):
                 continue
             task = find_task(share.task)
             row = row_of(task, vocabulary, shapes)
