@@ -158,6 +158,25 @@ def small() -> RunConfig:
     )
 
 
+def fine_tune() -> RunConfig:
+    """The bundled model goes on with footage: its language model, mostly on continuing clips, for five minutes."""
+    run = small()
+    leading = {"video_continuation": 60.0, "image_to_video": 15.0}
+    mixture = MixtureConfig(
+        shares=tuple(Share(task=task, batch_size=8, weight=leading.get(task, 2.5)) for task in TASKS),
+        pool_clips=32,
+        pool_batches=10,
+    )
+    stage = run.language_model.model_copy(
+        update={
+            "mixture": mixture,
+            "validation_tasks": ("video_continuation",),
+            "training": _training(60, name="muon", learning_rate=5e-4, weight_decay=0.01, ema_decay=0.95),
+        }
+    )
+    return run.model_copy(update={"init_from": "bundled", "stages": ("language_model",), "language_model": stage})
+
+
 def paper() -> RunConfig:
     """The 300 M language model and full-size tokenizers at 128x128, trained as far as the paper says; for GPUs."""
     shares = {
@@ -226,6 +245,7 @@ def paper_8b() -> RunConfig:
 PRESETS: dict[str, Callable[[], RunConfig]] = {
     "tiny": tiny,
     "small": small,
+    "fine_tune": fine_tune,
     "paper": paper,
     "paper_1b": paper_1b,
     "paper_8b": paper_8b,

@@ -52,6 +52,29 @@ def test_one_command_makes_a_model_of_raw_footage(footage, tmp_path, capsys):
     )
 
 
+def test_without_a_preset_footage_fine_tunes_the_bundled_model(footage, tmp_path, capsys):
+    train = ["train", "--data", str(footage), "-o", str(tmp_path / "run"), "--json"]
+    assert command([*train, "--dry-run"]) == 0
+    config = json.loads(capsys.readouterr().out)
+    assert (config["init_from"], config["stages"]) == ("bundled", ["language_model"])
+    short = ("num_steps=1", "validate_every=9", "log_every=1")
+    settings = [word for setting in short for word in ("--set", f"language_model.training.{setting}")]
+    small = ["--set", "language_model.mixture.pool_clips=8", "--set", "validation_clips=1"]
+    assert command([*train, *settings, *small]) == 0
+    out, err = capsys.readouterr()
+    assert "super-resolution" not in err
+    poet = VideoPoet.from_pretrained(json.loads(out)["poet"])
+    bundled = VideoPoet.from_pretrained()
+    assert poet.parts.settings.tasks == bundled.parts.settings.tasks and poet.parts.super_resolution is not None
+    moved = [
+        not torch.equal(new, old)
+        for new, old in zip(
+            poet.parts.language_model.parameters(), bundled.parts.language_model.parameters(), strict=True
+        )
+    ]
+    assert any(moved)
+
+
 def test_tokenizers_see_footage_beside_the_toy_box(dataset, tmp_path):
     config = override(presets.tiny(), [*SHORT, f"footage={dataset}", "footage_share=0.5"])
     run.train(config, tmp_path, stages=run.stage_names("video_tokenizer,audio_tokenizer"))

@@ -189,6 +189,18 @@ def test_the_command_line_plans_every_stage(capsys):
     assert clip["weights"] < clip["memory"] < clip["memory_upscaled"]
 
 
+@pytest.mark.parametrize("recomputes", [False, True])
+def test_a_remedy_that_is_taken_already_is_not_named(recomputes, capsys, monkeypatch):
+    counts = {"steps": 1, "tokens": 1, "flops_per_step": 1.0, "flops": 1.0, "days": 1.0}
+    stage = plan.StagePlan("language_model", {"layers": 1}, **counts, memory=2 * 10**9, memory_sharded=2 * 10**9)
+    monkeypatch.setattr(plan, "plan", lambda *_: [stage])
+    monkeypatch.setattr(generation_plan, "generation", lambda *_: generation_plan.GenerationPlan(1, 1, None))
+    setting = f"language_model.recompute={str(recomputes).lower()}"
+    assert cli.run(["plan", "tiny", "--memory", "1", "--set", setting]) == 0
+    said = capsys.readouterr().out
+    assert "does not fit 1 GB" in said and ("recompute=true" in said) != recomputes
+
+
 def test_a_clip_takes_the_weights_and_what_grows_with_its_size():
     config = presets.tiny()
     small = generation_plan.generation(config)

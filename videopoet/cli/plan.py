@@ -13,7 +13,8 @@ from videopoet.cli.base import AsJson, app, print_json
 @app.command()
 def plan(
     config: Annotated[
-        str, typer.Argument(metavar="PRESET", help="tiny, small, paper, paper_1b or paper_8b, as in `train --preset`.")
+        str,
+        typer.Argument(metavar="PRESET", help="tiny, small, paper, paper_1b ..., as in `train --preset`."),
     ],
     settings: Annotated[
         list[str] | None,
@@ -59,7 +60,7 @@ def plan(
         parts = ", ".join(f"{name} {_short(count)}" for name, count in stage.parameters.items())
         print(f"{stage.stage.replace('_', ' ')}: {_short(sum(stage.parameters.values()))} parameters ({parts})")
         print(f"  {_short(stage.steps)} steps of {stage.flops_per_step:.3g} FLOP, {_short(stage.tokens)} tokens in all")
-        print(f"  {_size(stage.memory)} on each GPU, {_verdict(stage, memory, gpus)}")
+        print(f"  {_size(stage.memory)} on each GPU, {_verdict(stage, memory, gpus, run.language_model.recompute)}")
         print(f"  {stage.flops:.3g} FLOP, {_time(stage.days)}")
     print(
         f"in all: {_time(sum(stage.days for stage in stages))} on {gpus} {'GPUs' if gpus > 1 else 'GPU'} at "
@@ -69,7 +70,7 @@ def plan(
     print(f"a clip from the finished model: {_size(clip.memory)}{upscaled}; {_size(clip.weights)} of it are weights")
 
 
-def _verdict(stage: Any, limit: float, gpus: int) -> str:
+def _verdict(stage: Any, limit: float, gpus: int, recomputes: bool) -> str:
     if stage.memory <= limit * 1e9:
         return f"which fits {limit:g} GB"
     divide = stage.memory_sharded < stage.memory
@@ -77,7 +78,8 @@ def _verdict(stage: Any, limit: float, gpus: int) -> str:
         f"; with {stage.stage}.training.sharding=full, weights and states divided among {gpus}, it would be "
         f"{_size(stage.memory_sharded)}"
     )
-    recompute = " or set language_model.recompute=true" if stage.stage == "language_model" else ""
+    may_recompute = stage.stage == "language_model" and not recomputes
+    recompute = " or set language_model.recompute=true" if may_recompute else ""
     return (
         f"which does not fit {limit:g} GB{shards if divide else ''}; lower batch_size and raise "
         f"training.accumulation{recompute}"

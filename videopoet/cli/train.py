@@ -18,8 +18,12 @@ if TYPE_CHECKING:
 def train(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run.")],
     preset: Annotated[
-        str, typer.Option(help="The settings to start from: tiny, small, paper, paper_1b or paper_8b.")
-    ] = "tiny",
+        str | None,
+        typer.Option(
+            help="The settings to start from: tiny, small, fine_tune, paper, paper_1b or paper_8b; without it "
+            "fine_tune for footage, else tiny."
+        ),
+    ] = None,
     data: Annotated[
         str | None,
         typer.Option(metavar="FOLDER", help="Footage, raw or prepared, or `toybox`; else what the preset says."),
@@ -46,7 +50,7 @@ def train(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and print the settings, and stop.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train the tokenizers and the model of a preset on clips."""
+    """Train the tokenizers and the model of a preset on clips; without a preset, footage tunes the bundled model."""
     check_folder(output)
 
     from videopoet import presets
@@ -54,21 +58,23 @@ def train(
 
     flags = {"data": data, "init_from": init_from}
     assignments = [*(settings or []), *(f"{name}={value}" for name, value in flags.items() if value is not None)]
-    config = override(presets.preset(preset), assignments)
+    usual = "tiny" if data in (None, "toybox") else "fine_tune"
+    config = override(presets.preset(preset or usual), assignments)
 
     from videopoet.training import footage, run
 
-    chosen = run.stage_names(stages)
+    if stages is not None:
+        config = config.model_copy(update={"stages": run.stage_names(stages)})
     if dry_run:
         print_tree(config.to_dict(), as_json)
         return
     if footage.is_raw(config.data):
-        run.check_source(config, chosen)
+        run.check_source(config)
         config = _prepared(config, output)
     config, notes = footage.fitted(config)
     for note in notes:
         say(f"warning: {note}")
-    poet = run.train(config, output, resume=resume, stages=chosen)
+    poet = run.train(config, output, resume=resume)
     if os.environ.get("RANK", "0") != "0":  # of several processes that torchrun started, the first one speaks
         return
     for stage, figures in run.last_figures(output).items():

@@ -20,7 +20,9 @@ def is_raw(data: str) -> bool:
 def clips_for(config: RunConfig) -> clips.Config:
     """The clips that footage is prepared as for a run: large enough for its super-resolution, if it has one."""
     world = config.world
-    scale = 1 if config.super_resolution is None else 2 * min(config.super_resolution.pairs.scales)
+    scale = 1
+    if config.super_resolution is not None and "super_resolution" in config.stages:
+        scale = 2 * min(config.super_resolution.pairs.scales)
     side = scale * min(world.height, world.width)
     height, width = (side, side) if world.height == world.width else (scale * world.height, scale * world.width)
     return clips.Config(
@@ -66,7 +68,7 @@ def fitted(config: RunConfig) -> tuple[RunConfig, list[str]]:
     kept_sizes = tuple(size for size in sizes if has(*size))
     values["language_model"]["mixture"]["sizes"] = kept_sizes
     notes += [f"the clips are too small for rows of {w}x{h} pixels" for h, w in sizes if (h, w) not in kept_sizes]
-    if config.super_resolution is not None:
+    if config.super_resolution is not None and "super_resolution" in config.stages:
         wanted = config.super_resolution.pairs.scales
         if kept := scales(wanted, times=2):
             values["super_resolution"]["pairs"]["scales"] = kept

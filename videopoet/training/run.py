@@ -54,6 +54,8 @@ class RunConfig(BaseConfig):
     language_model: LanguageModelRun
     super_resolution: SuperResolutionRun | None = None
     """None trains none; a run that was begun without it can be given one."""
+    stages: tuple[StageName, ...] = Field(default=STAGES, min_length=1)
+    """What is trained, where the call or the command does not say. A run may go on with others."""
     validation_clips: int = Field(default=32, ge=1)
 
     @model_validator(mode="after")
@@ -74,10 +76,13 @@ def train(
     output: str | Path,
     *,
     resume: bool = False,
-    stages: tuple[StageName, ...] = STAGES,
+    stages: tuple[StageName, ...] | None = None,
     device: torch.device | None = None,
 ) -> Path:
-    """Train the stages in order and write the poet to `<output>/poet`; returns that folder.
+    """Train the stages in order, without any named those of the config, and write the poet to `<output>/poet`.
+
+    Returns:
+        That folder.
 
     Raises:
         ConfigError: The folder holds a run and `resume` is off, or holds one of another config; or a stage is asked for
@@ -85,6 +90,8 @@ def train(
         CheckpointError: A stage needs one that is not finished.
         DataError: Training diverged.
     """
+    wanted = config.stages if stages is None else stages
+    stages = tuple(stage for stage in STAGES if stage in wanted)
     if config.super_resolution is None and "super_resolution" in stages:
         if stages != STAGES:
             raise ConfigError(
@@ -150,8 +157,8 @@ def _train_stages(
         ranks.wait()
 
 
-def check_source(config: RunConfig, stages: tuple[StageName, ...]) -> None:
-    """Refuse, before any clip is looked at, a poet to start from that these stages or clips do not suit.
+def check_source(config: RunConfig) -> None:
+    """Refuse, before any clip is looked at, a poet to start from that the run's stages or clips do not suit.
 
     Raises:
         ConfigError: Its tokenizers cannot be trained, or take sound of another rate.
@@ -159,7 +166,7 @@ def check_source(config: RunConfig, stages: tuple[StageName, ...]) -> None:
     """
     if config.init_from is not None:
         source = poet_folder.load(None if config.init_from == "bundled" else config.init_from, "cpu", torch.float32)
-        _check_source(config, source, stages)
+        _check_source(config, source, config.stages)
 
 
 def _check_source(config: RunConfig, source: Parts, stages: tuple[StageName, ...]) -> None:
@@ -194,13 +201,13 @@ def last_figures(output: str | Path) -> dict[str, dict[str, Any]]:
     return figures
 
 
-def stage_names(text: str | None) -> tuple[StageName, ...]:
-    """The stages in a comma-separated list, in the order in which they run; all of them for None.
+def stage_names(text: str) -> tuple[StageName, ...]:
+    """The stages in a comma-separated list, in the order in which they run.
 
     Raises:
         ConfigError: There is no such stage.
     """
-    asked = STAGES if text is None else tuple(name.strip() for name in text.split(","))
+    asked = tuple(name.strip() for name in text.split(","))
     for name in asked:
         if name not in STAGES:
             raise ConfigError(
@@ -266,6 +273,7 @@ def _is_same(values: dict[str, Any], config: RunConfig) -> bool:
         held = RunConfig.from_dict(values)
     except ConfigError:
         return False
+    held = held.model_copy(update={"stages": config.stages})
     if held.super_resolution is None:  # a stage more leaves the others as they are
         held = held.model_copy(update={"super_resolution": config.super_resolution})
     return _divided_as(config, held) == config
