@@ -163,3 +163,8 @@ def test_an_incomplete_command_says_what_is_missing(capsys, arguments):
     assert cli.run(arguments) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "compare" in line
+
+
+def test_what_a_study_lacks_is_named(capsys):
+    assert cli.run(["compare", "runs/a", "runs/b", "--prompts", "prompts.txt"]) == 2
+    assert "2 models are given, without --output; two models" in capsys.readouterr().err

@@ -106,9 +106,11 @@ def compare(
             print("\n".join(comparison.lines(outcomes)))
         return
     if len(given) != 2 or prompts is None or output is None:
+        named = (("--prompts", prompts), ("--output", output))
+        without = "".join(f", without {name}" for name, value in named if value is None)
         raise ConfigError(
-            f"{len(given)} models are given; two, --prompts and --output are needed; write `videopoet compare runs/a "
-            "runs/b --prompts prompts.txt -o study`",
+            f"{len(given)} models are given{without}; two models, --prompts and --output are needed; write `videopoet "
+            "compare runs/a runs/b --prompts prompts.txt -o study`",
             code="input_missing",
         )
     check_folder(output)
