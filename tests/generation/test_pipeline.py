@@ -38,6 +38,16 @@ def test_the_seed_decides_and_is_reported(poet):
     assert not torch.equal(first.media.frames, other.media.frames)
 
 
+def test_sound_that_comes_with_a_clip_is_chosen_as_the_model_says_for_sound(make_poet):
+    def sounds(temperature):
+        poet = make_poet(task_sampling={"video_to_audio": {"temperature": temperature}})
+        made = [poet.generate("text_to_video", prompt="a red ball", temperature=0.0, seed=seed) for seed in (1, 2)]
+        assert torch.equal(made[0].media.frames, made[1].media.frames)
+        return [one.media.audio.samples for one in made]
+
+    assert torch.equal(*sounds(0.0)) and not torch.equal(*sounds(1.0))
+
+
 def test_sound_does_not_change_the_picture(poet):
     with_sound = poet.generate("text_to_video", prompt="a red ball", seed=1)
     without = poet.generate("text_to_video", prompt="a red ball", seed=1, sound=False)

@@ -27,6 +27,7 @@ from videopoet.generation.lengths import GOING_ON
 from videopoet.generation.painting import Canvas, canvas
 from videopoet.generation.poet_folder import Parts
 from videopoet.generation.request import Request
+from videopoet.generation.sampling import Sampling
 from videopoet.generation.soundtrack import Soundtrack
 from videopoet.generation.window import Window
 from videopoet.media.resample import resample_audio
@@ -357,11 +358,17 @@ class Composition:
                 task,
                 [self.window.plan(task, text | pieces) for pieces in rows_pieces],
                 [self.window.plan(task, no_text | pieces) for pieces in rows_pieces] if guided else [],
-                self.request.sampling,
+                self._sampling(task),
                 [runtime.generator(self.seed, task.name, number + index) for index in range(len(rows_pieces))],
                 [early.take] if early is not None and self.on_frames is not None else [],
             )
         )
+
+    def _sampling(self, task: Task) -> Sampling:
+        """The request's; but the sound that comes with a clip is chosen as the model's settings say for sound."""
+        if task is HEARING and self.request.task != HEARING.name:
+            return self.parts.settings.sampling_of(HEARING.name)
+        return self.request.sampling
 
     def read(self, prompt: str | None) -> Tensor | None:
         """A prompt as ids; words that the model does not know are said."""
