@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from videopoet.errors import TaskError
+from videopoet.errors import ConfigError, TaskError
 from videopoet.generation.request import Request, Settings
 from videopoet.sequence.cameras import CAMERA_MOVES
 from videopoet.sequence.tasks import TASKS
@@ -141,6 +141,12 @@ def test_a_task_may_choose_in_its_own_way_unless_a_request_says_otherwise():
     assert chosen(task="image_to_video", prompt="a", temperature=0.7, guidance_scale=2.0) == (0.7, 0.8, 2.0)
     other = Request(task="text_to_video", prompt="a").completed(settings).sampling
     assert (other.temperature, other.guidance_scale) == (0.5, 4.0)
+
+
+@pytest.mark.parametrize("own", [{"video_captionning": {}}, {"inpainting": {"temperature": -1}}])
+def test_a_way_to_choose_that_no_task_could_take_is_refused(own):
+    with pytest.raises(ConfigError, match="no task 'video_captionning'|temperature"):
+        Settings(task_sampling=own)
 
 
 def test_a_caption_is_the_likeliest_one():

@@ -7,6 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from videopoet import cli, presets, runtime
 from videopoet.config import override
 from videopoet.data import toybox
+from videopoet.data.mixture import Share
 from videopoet.models import construction, language_model
 from videopoet.models.language_model import LanguageModel
 from videopoet.sequence import layout
@@ -187,6 +188,18 @@ def test_the_command_line_plans_every_stage(capsys):
     assert said["days"] == pytest.approx(sum(stage["days"] for stage in stages.values()))
     clip = said["generation"]
     assert clip["weights"] < clip["memory"] < clip["memory_upscaled"]
+
+
+def test_batches_of_the_beginning_alone_count_for_the_memory():
+    def memory(**early):
+        config = planned()
+        run = config.language_model
+        shares = (*run.mixture.shares, Share(task="text_to_image", batch_size=32, weight=0, **early))
+        mixture = run.mixture.model_copy(update={"shares": shares})
+        stage = run.model_copy(update={"mixture": mixture})
+        return of_language_model(config.model_copy(update={"language_model": stage}), 1).memory
+
+    assert memory(early_weight=1) > memory()
 
 
 @pytest.mark.parametrize("recomputes", [False, True])

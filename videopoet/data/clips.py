@@ -88,6 +88,12 @@ class Config(BaseConfig):
         return round(self.seconds * self.sample_rate)
 
     @property
+    def in_words(self) -> str:
+        """What the clips are, for messages."""
+        size = f"{self.width}x{self.height}, {self.num_frames} frames"
+        return f"{size} at {self.frame_rate:g} a second, sound at {self.sample_rate} Hz"
+
+    @property
     def buckets(self) -> tuple[tuple[int, int], ...]:
         """Heights and widths of clips: square, landscape and portrait, or the one size that is not square."""
         if self.height != self.width:

@@ -128,18 +128,12 @@ def _check_kept(output: Path, config: Config) -> None:
         there = Config.from_dict(checkpoint.read_json(output / DATASET)["config"])
     except (CheckpointError, ConfigError, KeyError, TypeError):
         return  # broken, or of another version: it is made anew
-    if _shape(there) != _shape(config):
+    if there.in_words != config.in_words:
         raise ConfigError(
-            f"'{output}' holds a dataset of {_shape(there)}, asked is {_shape(config)}, which would take its place; "
+            f"'{output}' holds a dataset of {there.in_words}, asked is {config.in_words}, which would take its place; "
             "choose another --output, or remove that folder first",
             code="output_exists",
         )
-
-
-def _shape(config: Config) -> str:
-    """What the clips are, in words."""
-    size = f"{config.width}x{config.height}, {config.num_frames} frames"
-    return f"{size} at {config.frame_rate:g} a second, sound at {config.sample_rate} Hz"
 
 
 class PreparePart:

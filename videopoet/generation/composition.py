@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from videopoet import runtime
 from videopoet.errors import TaskError
@@ -29,8 +28,8 @@ from videopoet.generation.poet_folder import Parts
 from videopoet.generation.request import Request
 from videopoet.generation.sampling import Sampling
 from videopoet.generation.soundtrack import Soundtrack
+from videopoet.generation.stitching import joined, lasting
 from videopoet.generation.window import Window
-from videopoet.media.resample import resample_audio
 from videopoet.media.types import Audio, Image, Media, Video
 from videopoet.sequence.tasks import TASKS, Task
 
@@ -123,7 +122,7 @@ class Composition:
         sounds = [part.audio.samples for part in parts if part.audio is not None]
         sound = Audio(torch.cat(sounds, dim=1), window.sample_rate) if sounds else None
         new = Video(torch.cat([part.frames for part in parts], dim=1), window.frame_rate, sound)
-        return new if known is None else _joined(known, new)
+        return new if known is None else joined(known, new)
 
     def film(self, scenes: Sequence[Scene], known: Video | None, emit: Callable[[Video], None]) -> Making[None]:
         """Make scenes one after the other, in memory that does not grow with their number.
@@ -249,7 +248,7 @@ class Composition:
             sound = Audio(window.decode_audio(made["audio_out"]), window.sample_rate)
         elif hears:
             sound = yield from self._sound_of([Stretch(made["video_out"], 0, window.num_frames)])
-        return Video(clip.frames, clip.frame_rate, sound and _lasting(sound, clip.seconds, longer=False))
+        return Video(clip.frames, clip.frame_rate, sound and lasting(sound, clip.seconds, longer=False))
 
     def _clip_with_sound(self, video: str | Path | Video) -> Making[Video]:
         """The user's own frames, with sound for all of them."""
@@ -268,7 +267,7 @@ class Composition:
             for first in firsts
         ]
         sound = yield from self._sound_of(stretches)
-        return Video(own.frames, own.frame_rate, _lasting(sound, own.seconds))
+        return Video(own.frames, own.frame_rate, lasting(sound, own.seconds))
 
     def _sound_alone(self) -> Making[Audio]:
         """A sound from words."""
@@ -276,7 +275,7 @@ class Composition:
         seconds = lengths.sound_seconds(self.request, window)
         self.num_steps = window.num_steps(task)
         made = yield from self._fill(task, [{}])
-        return _lasting(Audio(window.decode_audio(made[0]["audio_out"]), window.sample_rate), seconds)
+        return lasting(Audio(window.decode_audio(made[0]["audio_out"]), window.sample_rate), seconds)
 
     def _caption(self) -> Making[str]:
         """What a clip shows."""
@@ -383,19 +382,3 @@ class Composition:
                 else f"the model does not know the words {words}; the result may be without them"
             )
         return torch.tensor(ids)
-
-
-def _lasting(sound: Audio, seconds: float, longer: bool = True) -> Audio:
-    """Sound of that length; where samples are missing it goes on in silence, unless `longer` is off."""
-    missing = round(seconds * sound.sample_rate) - sound.num_samples
-    return Audio(F.pad(sound.samples, (0, missing if longer else min(0, missing))).contiguous(), sound.sample_rate)
-
-
-def _joined(clip: Video, new: Video) -> Video:
-    """A clip and what comes after it; its own sound keeps its rate and channels, and the new one takes them."""
-    frames = torch.cat([clip.frames, new.frames], dim=1)
-    if new.audio is None:
-        return Video(frames, clip.frame_rate, clip.audio)
-    own = _lasting(clip.audio or Audio(torch.zeros(1, 0), new.audio.sample_rate), clip.seconds)
-    after = resample_audio(new.audio, own.sample_rate, own.num_channels)
-    return Video(frames, clip.frame_rate, Audio(torch.cat([own.samples, after.samples], dim=1), own.sample_rate))

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from videopoet.config import BaseConfig
@@ -26,10 +27,10 @@ LONGEST_PROMPT = 2000
 class TaskSampling(BaseConfig):
     """How tokens of one task are chosen, where not as in the other tasks."""
 
-    temperature: float | None = None
-    top_k: int | None = None
-    top_p: float | None = None
-    guidance_scale: float | None = None
+    temperature: float | None = Field(default=None, ge=0, le=10)
+    top_k: int | None = Field(default=None, ge=1)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    guidance_scale: float | None = Field(default=None, ge=0, le=100)
 
 
 class Settings(BaseConfig):
@@ -54,6 +55,13 @@ class Settings(BaseConfig):
     """How super-resolution chooses, where the model has one."""
     tasks: tuple[str, ...] = tuple(TASKS)
     """What the model was trained for."""
+
+    @field_validator("task_sampling")
+    @classmethod
+    def _are_tasks(cls, own: dict[str, TaskSampling]) -> dict[str, TaskSampling]:
+        if unknown := [name for name in own if name not in TASKS]:
+            raise ValueError(f"there is no task '{unknown[0]}'; there are {', '.join(TASKS)}")
+        return own
 
     def sampling_of(self, task: str) -> Sampling:
         """How tokens of that task are chosen where there is a prompt; without one there is no guidance."""

@@ -1,4 +1,4 @@
-"""Clips joined to one: by cuts, or by cross-fades of picture and sound. Two clips are held at most."""
+"""Clips joined to one: one after another, by cuts, or by cross-fades of picture and sound."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from videopoet.media.resample import resample_audio
 from videopoet.media.types import Audio, Video
 
 SOFT_SECONDS = 0.01
@@ -16,7 +17,7 @@ SOFT_SECONDS = 0.01
 
 
 def stitched(clips: Iterable[tuple[Video, bool]], fade_seconds: float, fades_out: bool) -> Iterator[Video]:
-    """The parts of one clip, in order.
+    """The parts of one clip, in order; two of the clips are held at most.
 
     Args:
         clips: Each with whether what is before it fades into it; before the first that is darkness and silence. All are
@@ -54,6 +55,22 @@ def num_frames_of(lengths: list[tuple[int, bool]], frame_rate: float, fade_secon
         left = num_frames - faded
         total += left
     return total
+
+
+def lasting(sound: Audio, seconds: float, longer: bool = True) -> Audio:
+    """Sound of that length; where samples are missing it goes on in silence, unless `longer` is off."""
+    missing = round(seconds * sound.sample_rate) - sound.num_samples
+    return Audio(F.pad(sound.samples, (0, missing if longer else min(0, missing))).contiguous(), sound.sample_rate)
+
+
+def joined(clip: Video, new: Video) -> Video:
+    """A clip and what comes after it; its own sound keeps its rate and channels, and the new one takes them."""
+    frames = torch.cat([clip.frames, new.frames], dim=1)
+    if new.audio is None:
+        return Video(frames, clip.frame_rate, clip.audio)
+    own = lasting(clip.audio or Audio(torch.zeros(1, 0), new.audio.sample_rate), clip.seconds)
+    after = resample_audio(new.audio, own.sample_rate, own.num_channels)
+    return Video(frames, clip.frame_rate, Audio(torch.cat([own.samples, after.samples], dim=1), own.sample_rate))
 
 
 def _num_faded(clip: Video, seconds: float) -> int:
