@@ -244,7 +244,7 @@ def describe(parts: Parts) -> dict[str, Any]:
     modules = {
         contents.video_tokenizer: parts.video_tokenizer,
         contents.audio_tokenizer: parts.audio_tokenizer,
-        parts.language_model.backbone.config.model_type: parts.language_model,
+        parts.language_model.weights.config.model_type: parts.language_model,
     }
     if parts.super_resolution is not None:
         modules["super_resolution"] = parts.super_resolution

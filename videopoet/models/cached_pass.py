@@ -2,7 +2,7 @@
 
 `cached_pass` chooses. Stock decoders (Llama, Mistral, Qwen2, Qwen3) are computed from their weights on this page: a
 small model spends most of a pass of `transformers` on everything but products. All other families go through
-`transformers`. Both keep keys and values in room for whole rows, made once.
+`transformers` (`other_pass`). Both keep keys and values in room for whole rows, made once.
 """
 
 from __future__ import annotations
@@ -14,12 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers.cache_utils import Cache, CacheLayerMixin
 
+from videopoet.models import stock
 from videopoet.models.language_model import LanguageModel
 
-STOCK = ("llama", "mistral", "qwen2", "qwen3")
-"""Model types whose layers are one: RMS norm, rotary attention, gated MLP."""
 MOST_COPIED = 2**30
 """Bytes of weights up to which a model's are laid out anew for its passes; a larger model's are used as they are."""
 
@@ -69,59 +67,14 @@ class CachedPass(ABC):
 
 def cached_pass(model: LanguageModel, num_rows: int, length: int) -> CachedPass:
     """Passes over `num_rows` rows of up to `length` positions."""
-    return _Stock(model, num_rows, length) if _is_stock(model.backbone) else _Any(model, length)
+    if _is_stock(model.weights):
+        return _Stock(model, num_rows, length)
+    from videopoet.models.other_pass import OtherPass
+
+    return OtherPass(model, length)
 
 
-class _Any(CachedPass):
-    """By way of `transformers`."""
-
-    def __init__(self, model: LanguageModel, length: int):
-        super().__init__(model)
-        self.layers = [_Layer(length) for _ in range(model.num_layers)]
-        self.cache = Cache(layers=[*self.layers])
-
-    def _read(self, embeddings: Tensor, mask: Tensor, positions: Tensor, places: Places) -> Tensor:
-        for layer in self.layers:
-            layer.places, layer.reach = places, mask.shape[3]
-        return self.model(embeddings, mask, positions, self.cache, None if isinstance(places, slice) else places)
-
-
-class _Layer(CacheLayerMixin):
-    """Keys and values of one layer, written where the next pass says, again if it says so."""
-
-    is_sliding = False
-
-    def __init__(self, length: int):
-        super().__init__()
-        self.length, self.reach = length, 0
-        self.places: Places = slice(0, 0)
-
-    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        # Not of whatever memory held: what is not yet written is weighed with zero, and zero times NaN is NaN.
-        self.keys, self.values = (
-            states.new_zeros(*states.shape[:2], self.length, states.shape[3]) for states in (key_states, value_states)
-        )
-        self.is_initialized = True
-
-    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-        assert self.keys is not None and self.values is not None
-        for held, states in ((self.keys, key_states), (self.values, value_states)):
-            _keep(held, states, self.places)
-        return self.keys[:, :, : self.reach], self.values[:, :, : self.reach]
-
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return self.reach, 0
-
-    def get_seq_length(self) -> int:
-        return self.reach
-
-    def get_max_length(self) -> int:
-        return self.length
-
-
-def _keep(held: Tensor, states: Tensor, places: Places) -> None:
+def keep(held: Tensor, states: Tensor, places: Places) -> None:
     """Write states, (B, H, F, D), into those held, (B, H, L, D)."""
     if isinstance(places, slice):
         held[:, :, places] = states
@@ -131,17 +84,7 @@ def _keep(held: Tensor, states: Tensor, places: Places) -> None:
 
 def _is_stock(backbone: Any) -> bool:
     """Whether the layers are what `_Stock` computes, and nothing has been put between them."""
-    config = backbone.config
-    if config.model_type not in STOCK or getattr(config, "hidden_act", None) != "silu":
-        return False
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    sliding = getattr(config, "sliding_window", None) is not None and config.model_type == "mistral"
-    rope = getattr(config, "rope_parameters", None) or {}
-    if (
-        sliding
-        or kinds != {"full_attention"}
-        or rope.get("rope_type", "default") not in ("default", "linear", "llama3")
-    ):
+    if not stock.is_stock(backbone.config) or stock.rope_type(backbone.config) not in ("default", "linear", "llama3"):
         return False
     linears = (module for layer in backbone.base_model.layers for module in layer.modules() if hasattr(module, "bias"))
     return all(type(module) is nn.Linear for module in linears)
@@ -152,7 +95,7 @@ class _Stock(CachedPass):
 
     def __init__(self, model: LanguageModel, num_rows: int, length: int):
         super().__init__(model)
-        stack = model.backbone.base_model
+        stack = model.weights.base_model
         copied = sum(weight.numel() * weight.element_size() for weight in stack.layers.parameters()) <= MOST_COPIED
         self.layers = [_Block(layer, num_rows, length, copied) for layer in stack.layers]
         self.norm = stack.norm
@@ -199,8 +142,8 @@ class _Block:
             turned = F.rms_norm(turned, (self.width,), None, self.epsilon) * self.head_norm
         halves = turned.unflatten(3, (2, -1))  # (B, F, H, 2, D / 2)
         turned = torch.addcmul(halves * cosine, halves.flip(3), sine).flatten(3).transpose(1, 2)
-        _keep(self.keys, turned[:, self.num_heads :], places)
-        _keep(self.values, values.transpose(1, 2), places)
+        keep(self.keys, turned[:, self.num_heads :], places)
+        keep(self.values, values.transpose(1, 2), places)
         reach = mask.shape[3]
         found = F.scaled_dot_product_attention(
             turned[:, : self.num_heads],

@@ -20,8 +20,9 @@ from videopoet import pretrained
 from videopoet.checkpoint import load_component, load_weights, read_json, save_component
 from videopoet.config import BaseConfig
 from videopoet.errors import ConfigError
-from videopoet.models import draft_head, growth, masks, token_embedding
+from videopoet.models import draft_head, growth, masks, stock, token_embedding
 from videopoet.models.draft_head import DraftHead
+from videopoet.models.stock import StockDecoder
 from videopoet.models.token_embedding import TokenEmbedding
 
 MOST_LOGITS = 2**25
@@ -86,6 +87,22 @@ class LanguageModel(nn.Module):
         of the model: it is neither trained nor saved with it."""
         self.head_shape = HeadShape.of(backbone.config.get_text_config())
 
+    @property
+    def weights(self) -> Any:
+        """The Hugging Face causal LM, or the `StockDecoder` that stands for it until the model itself is asked for."""
+        return self._modules["backbone"]
+
+    @property
+    def backbone(self) -> Any:
+        """The Hugging Face causal LM."""
+        if isinstance(self.weights, StockDecoder):
+            self.backbone = self.weights.opened()
+        return self.weights
+
+    @backbone.setter
+    def backbone(self, network: nn.Module) -> None:
+        self._modules["backbone"] = network
+
     def save(self, folder: str | Path) -> None:
         """Write the Hugging Face folder with `token_embedding/` in it."""
         folder = Path(folder)
@@ -101,22 +118,12 @@ class LanguageModel(nn.Module):
         Raises:
             CheckpointError: A file is missing, broken or does not fit.
         """
-        from transformers import AutoModelForCausalLM
-
         folder = Path(folder)
         pretrained.check_no_code(folder)
         config, tensors = load_component(folder / "token_embedding", token_embedding.Config)
         embedding = TokenEmbedding(config)
         load_weights(embedding, tensors, folder / "token_embedding")
-        backbone = pretrained.load_network(
-            AutoModelForCausalLM,
-            folder,
-            "the language model",
-            "the folder is broken or not a causal LM; restore it or save the model again",
-            exactly=True,
-            dtype=dtype,
-        )
-        model = cls(backbone, embedding.to(dtype))
+        model = cls(stock.read(folder, dtype) or _transformers_model(folder, dtype), embedding.to(dtype))
         if (folder / "draft_head").is_dir():
             config, tensors = load_component(folder / "draft_head", draft_head.Config)
             head = model.add_draft_head(config.hidden_width)
@@ -159,7 +166,7 @@ class LanguageModel(nn.Module):
 
     @property
     def num_layers(self) -> int:
-        return self.backbone.config.get_text_config().num_hidden_layers
+        return self.weights.config.get_text_config().num_hidden_layers
 
     @property
     def layers(self) -> tuple[nn.Module, ...]:
@@ -170,26 +177,26 @@ class LanguageModel(nn.Module):
     @property
     def head_weight(self) -> Tensor:
         """The head's table, (V, D)."""
-        return self.backbone.get_output_embeddings().weight
+        return self.weights.get_output_embeddings().weight
 
     @property
     def head_bias(self) -> Tensor | None:
         """What the head adds to the logits, (V,), in the families where it does (Phi)."""
-        return getattr(self.backbone.get_output_embeddings(), "bias", None)
+        return getattr(self.weights.get_output_embeddings(), "bias", None)
 
     @property
     def longest(self) -> int | None:
         """The most positions of a sequence; None where the family has no limit."""
-        return getattr(self.backbone.config.get_text_config(), "max_position_embeddings", None)
+        return getattr(self.weights.config.get_text_config(), "max_position_embeddings", None)
 
     @property
     def causal_prefix(self) -> bool:
         """Whether the backbone reads its prefix in one direction only, because it obeys no other mask."""
-        return getattr(self.backbone.config, "causal_prefix", False)
+        return getattr(self.weights.config, "causal_prefix", False)
 
     @causal_prefix.setter
     def causal_prefix(self, value: bool) -> None:
-        self.backbone.config.causal_prefix = value  # kept in its config.json, where `transformers` ignores it
+        self.weights.config.causal_prefix = value  # kept in its config.json, where `transformers` ignores it
 
     def check_length(self, length: int) -> None:
         """Refuse a sequence that the backbone has no positions for.
@@ -213,7 +220,7 @@ class LanguageModel(nn.Module):
 
         Where prompts enter as features, each of them is here as a whole: features of a token depend on its prompt.
         """
-        table = self.backbone.get_input_embeddings()
+        table = self.weights.get_input_embeddings()
         if self.reader is None:
             return table(tokens) + self.embedding.of_bits(tokens, modality)
         is_prompt = modality == self.embedding.PROMPT
@@ -330,6 +337,19 @@ class LanguageModel(nn.Module):
     def _head(self, start: int, stop: int) -> tuple[Tensor, Tensor | None]:
         bias = self.head_bias
         return self.head_weight[start:stop], None if bias is None else bias[start:stop]
+
+
+def _transformers_model(folder: Path, dtype: torch.dtype) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    return pretrained.load_network(
+        AutoModelForCausalLM,
+        folder,
+        "the language model",
+        "the folder is broken or not a causal LM; restore it or save the model again",
+        exactly=True,
+        dtype=dtype,
+    )
 
 
 def _at(vectors: Tensor, positions: Tensor) -> Tensor:
