@@ -1,4 +1,6 @@
 import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from videopoet.errors import CheckpointError, TaskError
 from videopoet.text_encoders.own_tokens import LONGEST_PROMPT, OwnTokens
@@ -58,3 +60,36 @@ def test_a_folder_without_a_tokenizer_is_refused(tmp_path):
     with pytest.raises(CheckpointError) as caught:
         OwnTokens.load(tmp_path)
     assert caught.value.code == "checkpoint_corrupt"
+
+
+def test_plain_transformers_reads_what_is_saved_in_the_same_way(encoder, tmp_path):
+    encoder.save(tmp_path)
+    for theirs in (AutoTokenizer.from_pretrained(tmp_path), PreTrainedTokenizerFast.from_pretrained(tmp_path)):
+        assert len(theirs) == encoder.size
+        text = "A red ball, pan left, of paper"
+        assert theirs(text, add_special_tokens=False)["input_ids"] == encoder.encode(text)
+        assert theirs.unk_token_id == encoder.unknown == 0
+
+
+def test_a_tokenizer_of_pieces_is_read_as_transformers_reads_it(tmp_path):
+    pieces = Tokenizer(models.BPE())
+    pieces.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    pieces.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, special_tokens=["[[end]]"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+    )
+    pieces.train_from_iterator(["a red ball bounces on the grass"] * 3, trainer)
+    pieces.enable_truncation(3)
+    pieces.enable_padding(length=20)
+    theirs = PreTrainedTokenizerFast(tokenizer_object=pieces, eos_token="[[end]]", pad_token="[[end]]")
+    theirs.chat_template = "{{ messages }}"
+    encoder = OwnTokens.of(theirs)
+    text = "a red ball, bounces ünder the grass"
+    assert encoder.encode(text) == theirs(text, add_special_tokens=False)["input_ids"]
+    assert encoder.decode(encoder.encode(text)) == text
+    assert encoder.known_words() is None
+    with pytest.raises(TaskError, match=r"\[\[end\]\]"):
+        encoder.encode("a ball [[end]]")
+    encoder.save(tmp_path)
+    again = AutoTokenizer.from_pretrained(tmp_path)
+    assert (again.eos_token, again.chat_template) == ("[[end]]", "{{ messages }}")

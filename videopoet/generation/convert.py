@@ -167,7 +167,7 @@ def _text_encoder(folder: Path) -> OwnTokens:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         if not tokenizer.is_fast:
             raise ValueError("it has no tokenizer.json, and none can be made of what is there")
-        return OwnTokens(tokenizer)
+        return OwnTokens.of(tokenizer)
 
 
 def _tokenizer(path: str | Path | None, part: str, kind: type[Tokenizer]) -> tuple[Settings, Any]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
+import tempfile
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Self
+
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from videopoet import pretrained
 from videopoet.errors import TaskError
@@ -13,6 +17,9 @@ from videopoet.text_encoders.base import TextEncoder
 
 LONGEST_PROMPT = 64
 """The most text positions in a row (VideoPoet, section 3.1)."""
+_TOKENIZER, _SETTINGS = "tokenizer.json", "tokenizer_config.json"
+_FILES = (_TOKENIZER, _SETTINGS, "special_tokens_map.json", "chat_template.jinja")
+_UNKNOWN = "<unk>"
 _SPECIAL = re.compile(r"</?[a-z]+(_[io]|:[^<>\s]*)?>")
 _INVISIBLE = re.compile(r"[\s\u200b-\u200f\u2060\ufeff]+")
 
@@ -42,32 +49,48 @@ def check_words(prompt: str, special: Collection[str] = ()) -> None:
 
 
 class OwnTokens(TextEncoder):
-    """A Hugging Face fast tokenizer, without special tokens added."""
+    """A Hugging Face fast tokenizer, without special tokens added.
 
-    def __init__(self, tokenizer: Any):
-        self.tokenizer = tokenizer
-        self.size = len(tokenizer)
+    Args:
+        files: Text of the files that `transformers` keeps a tokenizer in, by their names.
+    """
+
+    def __init__(self, files: dict[str, str]):
+        self.files = files
+        self.tokenizer = Tokenizer.from_str(files[_TOKENIZER])
+        self.tokenizer.no_truncation()
+        self.tokenizer.no_padding()
+        self.size = self.tokenizer.get_vocab_size()
         self.longest = LONGEST_PROMPT
+        settings = json.loads(files.get(_SETTINGS, "{}"))
+        unknown = _content(settings.get("unk_token"))
+        self.unknown = None if unknown is None else self.tokenizer.token_to_id(unknown)
         # Such as <|im_start|>; a tokenizer would read them out of a prompt, as the marks that they are.
-        self._special = tuple(tokenizer.all_special_tokens)
+        self._special = _special_tokens(self.tokenizer, settings)
 
     @classmethod
     def from_words(cls, words: list[str]) -> Self:
         """A tokenizer that knows these words, lower-cased, each with an id of its own."""
-        from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
-        from transformers import PreTrainedTokenizerFast
-
-        table = {word: index for index, word in enumerate(["<unk>", *sorted(set(words))])}
-        tokenizer = Tokenizer(models.WordLevel(table, unk_token="<unk>"))
-        tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
-        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        table = {word: index for index, word in enumerate([_UNKNOWN, *sorted(set(words))])}
+        tokenizer = Tokenizer(models.WordLevel(table, unk_token=_UNKNOWN))
+        tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])  # pyright: ignore
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(  # pyright: ignore
             [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation()]
         )
-        return cls(PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>"))
+        tokenizer.add_special_tokens([_UNKNOWN])
+        settings = {"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": _UNKNOWN}
+        return cls({_TOKENIZER: tokenizer.to_str(pretty=True), _SETTINGS: json.dumps(settings, indent=2)})
+
+    @classmethod
+    def of(cls, tokenizer: Any) -> Self:
+        """That of a fast tokenizer of `transformers`."""
+        with tempfile.TemporaryDirectory() as folder:
+            tokenizer.save_pretrained(folder)
+            return cls.load(folder)
 
     def encode(self, prompt: str) -> list[int]:
         check_words(prompt, self._special)
-        ids = self.tokenizer(prompt, add_special_tokens=False)["input_ids"]
+        ids = self.tokenizer.encode(prompt, add_special_tokens=False).ids
         if len(ids) > LONGEST_PROMPT:
             raise TaskError(
                 f"the prompt has {len(ids)} tokens; the most is {LONGEST_PROMPT}; shorten it", code="prompt_too_long"
@@ -75,25 +98,25 @@ class OwnTokens(TextEncoder):
         return ids
 
     def decode(self, ids: list[int]) -> str:
-        text = self.tokenizer.decode(ids, skip_special_tokens=False)
-        return text.replace(" ,", ",")
+        return self.tokenizer.decode(ids, skip_special_tokens=False).replace(" ,", ",")
 
     def unknown_words(self, prompt: str) -> list[str]:
-        unknown = self.tokenizer.unk_token_id
-        if unknown is None:
+        if self.unknown is None:
             return []
-        encoded = self.tokenizer(prompt, add_special_tokens=False, return_offsets_mapping=True)
-        spans = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
-        return list(dict.fromkeys(prompt[start:stop] for index, (start, stop) in spans if index == unknown))
+        encoded = self.tokenizer.encode(prompt, add_special_tokens=False)
+        spans = zip(encoded.ids, encoded.offsets, strict=True)
+        return list(dict.fromkeys(prompt[start:stop] for index, (start, stop) in spans if index == self.unknown))
 
     def known_words(self) -> list[str] | None:
         # A tokenizer of pieces can spell any word; one without an unknown token has no other way.
-        if self.tokenizer.unk_token_id is None or self.unknown_words("qzxj") == []:
+        if self.unknown is None or self.unknown_words("qzxj") == []:
             return None
         return sorted(set(self.tokenizer.get_vocab()) - set(self._special))
 
     def save(self, folder: str | Path) -> None:
-        self.tokenizer.save_pretrained(folder)
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        for name, text in self.files.items():
+            (Path(folder) / name).write_text(text, encoding="utf-8")
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
@@ -102,8 +125,21 @@ class OwnTokens(TextEncoder):
         Raises:
             CheckpointError: The folder has none, or it is broken.
         """
-        from transformers import PreTrainedTokenizerFast
-
         remedy = "the folder is broken; restore it or save the model again"
         with pretrained.loading("the text tokenizer", folder, remedy):
-            return cls(PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True))
+            paths = [
+                path for path in (Path(folder) / name for name in _FILES) if path.exists() or path.name == _TOKENIZER
+            ]
+            return cls({path.name: path.read_text(encoding="utf-8") for path in paths})
+
+
+def _content(token: str | dict[str, Any] | None) -> str | None:
+    """What a token is written as: `transformers` keeps some with what surrounds them."""
+    return token["content"] if isinstance(token, dict) else token
+
+
+def _special_tokens(tokenizer: Tokenizer, settings: dict[str, Any]) -> tuple[str, ...]:
+    """Marks of a tokenizer, and those that its settings name."""
+    marks = [token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special]
+    named = [_content(token) for name, token in settings.items() if name.endswith("_token") and token]
+    return tuple(dict.fromkeys(mark for mark in (*marks, *named) if isinstance(mark, str) and mark))
