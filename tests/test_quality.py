@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -43,8 +44,16 @@ def test_the_lock_holds_what_torch_itself_needs(root):
     assert needs and set(needs) <= locked((root / "requirements" / "lock.txt").read_text()).keys()
 
 
+def test_what_a_clip_needs_is_a_part_of_the_lock(root):
+    core, lock = (locked((root / "requirements" / name).read_text()) for name in ("core.txt", "lock.txt"))
+    assert core.items() <= lock.items()
+    declared = tomllib.loads((root / "pyproject.toml").read_text())["project"]["dependencies"]
+    names = {re.match(r"[\w-]+", each).group() for each in declared}
+    assert names - {"torch"} <= core.keys()
+
+
 def test_every_locked_package_has_hashes_and_no_index_is_named(root):
-    text = (root / "requirements" / "lock.txt").read_text()
+    text = "".join((root / "requirements" / name).read_text() for name in ("core.txt", "lock.txt"))
     assert not re.search(r"://|--(extra-)?index-url|--find-links", text)
     entries = re.split(r"^(?=[\w.-]+==)", text, flags=re.MULTILINE)[1:]
     assert len(entries) > 40
