@@ -1,10 +1,16 @@
+import socket
+import time
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from videopoet import pretrained
+from videopoet.data.captioner import Captioner
 from videopoet.errors import CheckpointError
+from videopoet.media import signals
+from videopoet.writers.chat_model import ChatModel
 
 
 @pytest.fixture
@@ -58,3 +64,34 @@ def test_a_failure_without_words_is_named(tmp_path):
         with pretrained.loading("the part", tmp_path, "mend it"):
             raise KeyError
     assert caught.value.code == "checkpoint_corrupt"
+
+
+def test_of_the_hub_come_weights_and_what_prepares_inputs_and_of_this_machine_a_folder_as_it_is(folder, monkeypatch):
+    asked = []
+    monkeypatch.setattr(pretrained, "from_hub", lambda *what: asked.append(what) or folder / "fetched")
+    assert pretrained.model_folder(str(folder)) == folder and not asked
+    assert pretrained.model_folder("owner/name") == folder / "fetched"
+    ((name, files, but),) = asked
+    assert name == "owner/name" and {"*.json", "*.safetensors", "*.txt", "*.jinja"} <= {*files} and "onnx/*" in but
+
+
+@pytest.mark.parametrize("load_model", [Captioner.load, signals._depth_model, ChatModel])
+def test_without_a_network_a_hub_id_is_refused_at_once(load_model, monkeypatch):
+    def refuse(*_, **__):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail(f"waits {seconds} s to try again"))
+    with pytest.raises(CheckpointError, match=r"no folder 'owner/name', .*not known\); check the name") as caught:
+        load_model("owner/name")
+    assert caught.value.code == "checkpoint_missing"
+
+
+def test_a_connection_that_breaks_off_is_one_sentence(monkeypatch):
+    def break_off(*_, **__):
+        raise RuntimeError("Server disconnected\nwithout sending a response")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", break_off)
+    with pytest.raises(CheckpointError, match=r"hub \(Server disconnected\); check the name and the network"):
+        pretrained.from_hub("owner/name")

@@ -16,6 +16,10 @@ from videopoet.errors import CheckpointError
 
 FILES = ("*.json", "*.safetensors")
 """Patterns of the files that a folder of ours, or of a published network with a fast tokenizer, consists of."""
+MODEL_FILES = (*FILES, "*.jinja", "*.model", "*.txt")
+"""Patterns of those of any published network, with what prepares its inputs."""
+OTHER_FORMATS = ("original/*", "consolidated*", "onnx/*")
+"""Patterns of those among them that hold the same weights once more."""
 
 
 def from_hub(name: str, files: tuple[str, ...] = FILES, but: tuple[str, ...] = ()) -> Path:
@@ -30,16 +34,27 @@ def from_hub(name: str, files: tuple[str, ...] = FILES, but: tuple[str, ...] = (
         CheckpointError: It cannot be had.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
 
     try:
         return Path(snapshot_download(name, allow_patterns=list(files), ignore_patterns=list(but)))
-    except (HfHubHTTPError, OSError, ValueError) as error:
+    except Exception as error:  # among them those of the HTTP library, which that of the hub does not name
         raise CheckpointError(
             f"no folder '{name}', and it cannot be had from the Hugging Face hub ({_first_line(error)}); "
             "check the name and the network",
             code="checkpoint_missing",
         ) from None
+
+
+def model_folder(source: str | Path) -> Path:
+    """The folder of a network with what prepares its inputs: `source` itself, or what the hub has by that name.
+
+    The hub is asked once. `transformers` would ask it for file after file, and repeat each question for half a minute
+    where there is no network.
+
+    Raises:
+        CheckpointError: It is no folder, and cannot be had from the hub.
+    """
+    return Path(source) if Path(source).is_dir() else from_hub(str(source), MODEL_FILES, OTHER_FORMATS)
 
 
 def check_safetensors(folder: Path, source: str | Path | None = None) -> None:

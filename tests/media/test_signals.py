@@ -165,8 +165,10 @@ def test_of_a_model_that_gives_distances_the_inverse_is_taken(depth_model):
 def test_what_is_no_depth_model_is_refused(tmp_path):
     frames = torch.zeros(3, 1, 32, 32, dtype=torch.uint8)
     (tmp_path / "empty").mkdir()
-    for name in (tmp_path / "empty", tmp_path / "none"):
-        with pytest.raises(CheckpointError, match="no depth model") as caught:
-            estimated_depth(frames, name)
-        assert caught.value.code == "depth_model_invalid"
-        assert str(caught.value).count(";") == 2
+    with pytest.raises(CheckpointError, match="no depth model") as caught:
+        estimated_depth(frames, tmp_path / "empty")
+    assert caught.value.code == "depth_model_invalid"
+    assert str(caught.value).count(";") == 2
+    with pytest.raises(CheckpointError, match="no folder '.*none'") as caught:
+        estimated_depth(frames, tmp_path / "none")
+    assert caught.value.code == "checkpoint_missing"

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from videopoet import runtime
+from videopoet import pretrained, runtime
 from videopoet.data.manifest import clean_caption
 from videopoet.errors import ConfigError
 
@@ -30,13 +30,17 @@ class Captioner:
         """Load a model by its folder or hub id, onto the best device there is.
 
         Raises:
-            ConfigError: There is no such model, or it is of another kind.
+            CheckpointError: It is no folder, and cannot be had from the hub.
+            ConfigError: It is of another kind.
         """
+        folder = pretrained.model_folder(name)
         from transformers import AutoModelForImageTextToText, AutoProcessor
 
         try:
-            model: Any = AutoModelForImageTextToText.from_pretrained(name, use_safetensors=True)
-            processor = AutoProcessor.from_pretrained(name)
+            model: Any = AutoModelForImageTextToText.from_pretrained(
+                folder, local_files_only=True, use_safetensors=True
+            )
+            processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
         except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
             shown = Path(name).name if Path(name).exists() else name[:80]
             raise ConfigError(

@@ -25,9 +25,6 @@ from videopoet.text_encoders.own_tokens import OwnTokens
 from videopoet.text_encoders.t5 import T5
 from videopoet.tokenizers.base import AudioTokenizer, Published, PublishedAudioTokenizer, Tokenizer, VideoTokenizer
 
-_FILES = (*pretrained.FILES, "*.model", "*.txt")
-_OTHER_FORMATS = ("original/*", "consolidated*", "onnx/*")
-
 
 @dataclass(frozen=True)
 class Conversion:
@@ -133,9 +130,7 @@ def convert(
 
 
 def _folder(source: str | Path) -> Path:
-    folder = Path(source)
-    if not folder.is_dir():
-        folder = pretrained.from_hub(str(source), _FILES, _OTHER_FORMATS)
+    folder = pretrained.model_folder(source)
     if (folder / CONTENTS).exists():
         raise ConfigError(
             f"'{source}' is a poet already; a text model is converted; train it with `videopoet train --init-from`",

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from videopoet import pretrained
 from videopoet.errors import CheckpointError, MediaError
 
 FULL_SCALE = 1 / 8
@@ -158,11 +159,12 @@ def estimated_depth(frames: Tensor, model: str | Path, device: torch.device | st
 @functools.lru_cache(maxsize=1)
 def _depth_model(name: str) -> tuple[Any, Any]:
     """A depth model and what prepares its pictures; the last one is kept."""
+    folder = pretrained.model_folder(name)
     from transformers import AutoImageProcessor, AutoModelForDepthEstimation
 
     try:
-        network = AutoModelForDepthEstimation.from_pretrained(name, use_safetensors=True)
-        processor = AutoImageProcessor.from_pretrained(name)
+        network = AutoModelForDepthEstimation.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+        processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise CheckpointError(
             f"'{_shown(name)}' is no depth model that can be read ({type(error).__name__}); a folder or hub id of one "

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from videopoet import runtime
+from videopoet import pretrained, runtime
 from videopoet.errors import CheckpointError
 from videopoet.writers.base import ChatWriter, Message
 
@@ -27,13 +27,16 @@ class ChatModel(ChatWriter):
     """
 
     def __init__(self, source: str | Path, *, device: torch.device | str | None = None, **how: Any):
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
         super().__init__(**how)
         self._name = Path(str(source)).name
+        folder = pretrained.model_folder(source)
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
         try:
-            self._tokenizer = AutoTokenizer.from_pretrained(source)
-            model: Any = AutoModelForCausalLM.from_pretrained(source, use_safetensors=True, dtype="auto")
+            self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            model: Any = AutoModelForCausalLM.from_pretrained(
+                folder, local_files_only=True, use_safetensors=True, dtype="auto"
+            )
         except Exception as error:  # transformers has many errors of others for a folder that does not fit
             raise CheckpointError(
                 f"the writer's model '{source}' cannot be loaded ({str(error).splitlines()[0][:160]}); a folder or hub "
