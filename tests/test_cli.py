@@ -9,6 +9,7 @@ import pytest
 
 import videopoet
 from videopoet import cli
+from videopoet.cli.base import check_folder
 from videopoet.errors import CheckpointError, MediaError, TaskError
 from videopoet.sequence.tasks import TASKS
 
@@ -119,6 +120,22 @@ def test_an_error_is_one_line_and_an_exit_code(poet, capsys, error, exit_code, s
     assert line.startswith("videopoet: error: ")
     assert said in line
     assert not Path("a.mp4").exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="this system has no such folder")
+@pytest.mark.parametrize("output", ["/proc/a.mp4", "/proc/new/folder/a.mp4"])
+def test_a_place_where_nobody_can_write_is_refused_before_any_work(poet, capsys, output):
+    assert cli.run(["generate", "x", "-o", output]) == 4
+    assert only_line(capsys).endswith(
+        "permission denied ('/proc'); the machine refused it; choose a place that you may use"
+    )
+    assert poet.loaded == []
+
+
+def test_finding_out_whether_a_folder_can_be_written_to_leaves_nothing_behind(tmp_path):
+    for folder in (tmp_path, tmp_path / "new" / "folder"):
+        check_folder(folder)
+        assert not list(tmp_path.iterdir())
 
 
 def test_an_interrupt_exits_130_and_says_nothing(poet, capsys):

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -64,14 +65,18 @@ def check_output(path: Path, suffixes: tuple[str, ...], name: str = "output") ->
 
 
 def check_folder(path: Path) -> None:
-    """Refuse a folder that could not be made or written to."""
+    """Refuse a folder that could not be made or written to, which a nameless file in it, or above it, finds out."""
     place = next(place for place in (path, *path.absolute().parents) if place.exists())
     if not place.is_dir():
         raise ConfigError(
             f"output folder '{path}' cannot be made; '{place}' is a file; choose another", code="output_not_folder"
         )
-    if not os.access(place, os.W_OK | os.X_OK):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(place))
+    try:
+        tempfile.TemporaryFile(dir=place).close()
+    except OSError as error:
+        # The system's own folders, such as /proc, answer that the new file is not there.
+        number = errno.EACCES if error.errno in (None, errno.ENOENT) else error.errno
+        raise OSError(number, os.strerror(number), str(place)) from None
 
 
 def print_json(value: Any) -> None:
