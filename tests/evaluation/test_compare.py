@@ -123,11 +123,39 @@ def test_a_rater_counts_once(study, vote):
         compare.tally([path, path], study / "key.json")
 
 
-def test_files_that_are_no_votes_or_no_key_are_refused(study, vote, tmp_path):
-    with pytest.raises(DataError, match="cannot be read"):
+def test_files_that_are_missing_are_named(study, vote, tmp_path):
+    with pytest.raises(DataError, match=r"the votes in '.*none\.json' cannot be read \(No such file .*\); raters save"):
         compare.tally([tmp_path / "none.json"], study / "key.json")
-    with pytest.raises(DataError, match="no key"):
-        compare.tally([], vote("ann", ["first"] * 4))
+    with pytest.raises(DataError, match=r"the key in '.*' cannot be read \(Is a directory\); .* key\.json; check the"):
+        compare.tally([vote("ann", ["first"] * 4)], study)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "\xff",
+        "[1]",
+        '{"study": "abc"}',
+        '{"first_is": {"0000": "left"}}',
+        '{"study": "abc", "first_is": {"0000": 3}}',
+        '{"study": "abc", "first_is": {}}',
+    ],
+)
+def test_a_broken_or_foreign_key_is_one_sentence(tmp_path, vote, text):
+    (tmp_path / "key.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(DataError, match="broken or holds no key of a study; .* writes one .*; check") as caught:
+        compare.tally([vote("ann", ["first"] * 4)], tmp_path / "key.json")
+    assert caught.value.code == "key_invalid" and str(caught.value).count(";") == 2
+
+
+@pytest.mark.parametrize("text", ["{", "[1]"])
+def test_broken_or_foreign_votes_are_one_sentence(study, tmp_path, text):
+    (tmp_path / "votes.json").write_text(text)
+    with pytest.raises(DataError, match="broken or holds no votes of a study; raters save them .*; check") as caught:
+        compare.tally([tmp_path / "votes.json"], study / "key.json")
+    assert caught.value.code == "votes_invalid"
 
 
 def test_a_model_is_not_compared_with_itself_nor_into_a_full_folder(poets, study, tmp_path):

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from videopoet import checkpoint, runtime
-from videopoet.errors import CheckpointError, ConfigError, DataError
+from videopoet.errors import ConfigError, DataError
 from videopoet.evaluation.evaluate import answer_seed
 from videopoet.evaluation.provenance import model_hash
 from videopoet.evaluation.statistics import Interval, fleiss_kappa, krippendorff_alpha, share_interval
@@ -40,6 +40,7 @@ QUESTIONS = {
 }
 """VideoPoet's five axes (5.3)."""
 CHOICES = ("left", "right", "none")
+ORIGINS = {"key": "`videopoet compare` writes one as key.json", "votes": "raters save them from the page"}
 AT_ONCE = 16
 
 
@@ -161,10 +162,10 @@ def tally(votes: Sequence[str | Path], key: str | Path) -> list[Outcome]:
     """
     facts = _read(key, "key")
     places = facts.get("first_is")
-    if not isinstance(places, dict) or not places:
-        raise DataError(
-            f"'{key}' is no key of a study; `videopoet compare` writes one; check the path", code="key_invalid"
-        )
+    if not isinstance(places, dict) or not places or not isinstance(facts.get("study"), str):
+        raise _foreign(key, "key")
+    if any(side not in ("left", "right") for side in places.values()):
+        raise _foreign(key, "key")
     ballots: dict[str, dict[str, Any]] = {}
     for path in votes:
         ballot = _read(path, "votes")
@@ -174,7 +175,7 @@ def tally(votes: Sequence[str | Path], key: str | Path) -> list[Outcome]:
                 "them out or give their own key",
                 code="votes_mismatch",
             )
-        rater = ballot.get("rater") or str(path)
+        rater = str(ballot.get("rater") or path)
         if rater in ballots:
             raise DataError(
                 f"rater '{rater}' has voted twice, last in '{path}'; each counts once; leave one file out",
@@ -259,14 +260,23 @@ def _checked(answers: Any, places: dict[str, str], path: str | Path) -> dict[str
 
 def _read(path: str | Path, what: str) -> dict[str, Any]:
     try:
-        values = checkpoint.read_json(path)
-    except (CheckpointError, OSError) as error:
-        raise DataError(f"the {what} in '{path}' cannot be read ({error})", code=f"{what}_missing") from None
-    if not isinstance(values, dict):
+        values = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
         raise DataError(
-            f"'{path}' holds no {what}; an object with the study's name fits; check the path", code=f"{what}_invalid"
-        )
+            f"the {what} in '{path}' cannot be read ({error.strerror}); {ORIGINS[what]}; check the path",
+            code=f"{what}_missing",
+        ) from None
+    except ValueError:
+        values = None
+    if not isinstance(values, dict):
+        raise _foreign(path, what)
     return values
+
+
+def _foreign(path: str | Path, what: str) -> DataError:
+    return DataError(
+        f"'{path}' is broken or holds no {what} of a study; {ORIGINS[what]}; check the path", code=f"{what}_invalid"
+    )
 
 
 def page(values: dict[str, Any]) -> str:
