@@ -50,8 +50,9 @@ def test_a_kill_in_the_middle_of_writing_leaves_half_a_file(crashes, tmp_path):
     assert checkpoint.why_invalid(remains) == "it has no manifest"
 
 
-def test_samples_of_an_epoch_come_once_and_then_in_another_order(crashes):
-    ids = torch.cat([crashes.batches(index)[0] for index in range(15)])[: 2 * crashes.NUM_SAMPLES]
-    first, second = ids.split(crashes.NUM_SAMPLES)
-    assert sorted(first.tolist()) == sorted(second.tolist()) == list(range(crashes.NUM_SAMPLES))
+def test_samples_of_an_epoch_come_once_and_then_in_another_order(benchmark):
+    stand = benchmark("training_stand")
+    ids = torch.cat([stand.batches(index)[0] for index in range(15)])[: 2 * stand.NUM_SAMPLES]
+    first, second = ids.split(stand.NUM_SAMPLES)
+    assert sorted(first.tolist()) == sorted(second.tolist()) == list(range(stand.NUM_SAMPLES))
     assert not torch.equal(first, second)
