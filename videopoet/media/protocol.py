@@ -30,7 +30,7 @@ MAX_REQUEST_BYTES = 1 << 16
 SENT_AT_ONCE = 1 << 17
 """Bytes of messages that a forked child sends together, so that its parent wakes for several frames."""
 MOST_HELD_BACK = 1.0
-"""Seconds after which they are sent in any case."""
+"""Seconds after which they go out with the next message in any case. What a child that crashes has not sent is lost."""
 BEGIN, FRAME, SOUND, END, REFUSED = b"b", b"f", b"s", b"e", b"x"
 
 
