@@ -62,7 +62,7 @@ def most_rows(model: LanguageModel, length: int) -> int:
 
 
 def go_on_together(
-    works: Sequence[Work], parts: Parts, decoder: Decoder, on_pass: Callable[[int], None]
+    works: Sequence[Work], parts: Parts, decoder: Decoder, on_token: Callable[[int], None]
 ) -> Iterator[dict[int, Any]]:
     """Bring works to their ends; rows that several of them wait for are filled together where they are alike.
 
@@ -70,7 +70,8 @@ def go_on_together(
         works: Not yet begun; all of them begin before the first token is chosen.
         parts: Whose language model and vocabulary the rows are for.
         decoder: Fills rows in.
-        on_pass: Called after each forward pass with how many rows it was for; what it raises ends the works.
+        on_token: Called for each token that has become final in all rows of a batch, with how many those are; what it
+            raises ends the works.
 
     Yields:
         After each batch, what the works returned that have ended since, by their index.
@@ -91,13 +92,13 @@ def go_on_together(
     while waiting:
         kind = waiting[min(waiting)].kind
         group = {number: fill for number, fill in waiting.items() if fill.kind == kind}
-        made = _fill(list(group.values()), parts, decoder, on_pass)
+        made = _fill(list(group.values()), parts, decoder, on_token)
         for number in group:
             del waiting[number]
         yield go_on(list(group), made)
 
 
-def _fill(fills: Sequence[Fill], parts: Parts, decoder: Decoder, on_pass: Callable[[int], None]) -> list[list[Pieces]]:
+def _fill(fills: Sequence[Fill], parts: Parts, decoder: Decoder, on_token: Callable[[int], None]) -> list[list[Pieces]]:
     """The pieces of all rows of fills of one kind."""
     rows, against, generators = (
         [each for fill in fills for each in getattr(fill, name)] for name in ("rows", "against", "generators")
@@ -120,7 +121,7 @@ def _fill(fills: Sequence[Fill], parts: Parts, decoder: Decoder, on_pass: Callab
             against[chosen],
             fills[0].sampling,
             generators[chosen],
-            lambda num_rows=num_rows: on_pass(num_rows),
+            lambda num_rows=num_rows: on_token(num_rows),
             settling,
         )
         pieces += [layout.read_back(row, parts.vocabulary) for row in filled]

@@ -29,7 +29,7 @@ def guide(conditional: Tensor, unconditional: Tensor, scale: float) -> Tensor:
 
 
 def keep_top_k(logits: Tensor, top_k: int) -> Tensor:
-    """Logits (..., V) of the `top_k` likeliest tokens; the rest, and what ties with none of them, is -inf."""
+    """Logits (..., V) of the `top_k` likeliest tokens, and of what ties with the last of them; the rest is -inf."""
     if top_k >= logits.shape[-1]:
         return logits
     least = logits.topk(top_k, dim=-1).values[..., -1:]

@@ -127,7 +127,8 @@ def train(
 
     Raises:
         ConfigError: The folder holds a run and `resume` is off, or `frozen` names what the model has not.
-        CheckpointError: `resume` is on and every checkpoint in the folder is broken.
+        CheckpointError: `resume` is on, and every checkpoint in the folder is broken or the newest intact one is of
+            another seed or model.
         DataError: Ten steps in a row were left out; the last good checkpoint is named.
     """
     folder = Path(folder)

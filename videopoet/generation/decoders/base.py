@@ -42,7 +42,7 @@ class Decoder(ABC):
             against: For each of them the row that guidance compares with, with the same output; empty without guidance.
             sampling: How to choose.
             generators: A random stream per row: what a row becomes depends on its own alone.
-            on_step: Called after each forward pass; what it raises ends the decoding.
+            on_step: Called once for each token that has become final in every row; what it raises ends the decoding.
             on_settled: Called when tokens have become final: with the tokens of all rows, (R, L), padded on the left,
                 and with how many of those that were unknown are final in each row, counted from the first on. What it
                 raises ends the decoding.
