@@ -10,6 +10,7 @@ import torch
 from videopoet import cli, registry
 from videopoet.errors import ConfigError, DataError
 from videopoet.evaluation import baselines, prompts, samples
+from videopoet.evaluation import evaluate as evaluation
 from videopoet.evaluation.cases import Take
 from videopoet.evaluation.evaluate import answer_seed, evaluate
 from videopoet.evaluation.provenance import model_hash
@@ -141,6 +142,15 @@ def test_the_same_evaluation_again_makes_no_answer_and_gives_the_same_figures(po
 
     monkeypatch.setattr(type(poet), "generate_batch", refuse)
     assert without_times(json.loads(json.dumps(evaluate(poet, small, **SMALL)))) == without_times(first)
+
+
+def test_what_suites_share_changes_no_figure(poet, tmp_path, monkeypatch):
+    tasks = ["image_to_video", "video_continuation", "video_to_audio"]
+    shared = evaluate(poet, tmp_path / "shared", tasks=tasks, count=2, progress=False)
+    monkeypatch.setattr(evaluation, "MOST_SHARED", 0)
+    assert without_times(evaluate(poet, tmp_path / "alone", tasks=tasks, count=2, progress=False)) == without_times(
+        shared
+    )
 
 
 def test_a_lost_answer_is_made_again_as_it_was(poet, small):
