@@ -1,31 +1,10 @@
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
 
 from videopoet.models import cached_pass as module
 from videopoet.models.cached_pass import cached_pass
-from videopoet.models.language_model import LanguageModel
-from videopoet.models.token_embedding import Config, TokenEmbedding
 
-SIZES = {
-    "vocab_size": 60,
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "intermediate_size": 48,
-    "max_position_embeddings": 64,
-}
 LENGTH, ROWS = 11, 3
-
-
-def make(family, **settings):
-    torch.manual_seed(0)
-    config = AutoConfig.for_model(family, **(SIZES | settings))
-    backbone = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    for weight in backbone.parameters():
-        torch.nn.init.normal_(weight, 0.5 if weight.ndim == 1 else 0.0, 0.3)
-    return LanguageModel(backbone, TokenEmbedding(Config(width=32))).eval().requires_grad_(False)
 
 
 def inputs(seed=0):
@@ -67,7 +46,7 @@ def is_stock(model):
 
 @pytest.mark.parametrize("copied", [True, False])
 @pytest.mark.parametrize(("name", "settings"), STOCK.items())
-def test_stock_decoders_are_computed_as_transformers_computes_them(name, settings, copied, monkeypatch):
+def test_stock_decoders_are_computed_as_transformers_computes_them(name, settings, copied, monkeypatch, make):
     model = make(name.split()[0], **settings)
     assert is_stock(model)
     monkeypatch.setattr(module, "MOST_COPIED", 2**30 if copied else 0)
@@ -78,7 +57,7 @@ def test_stock_decoders_are_computed_as_transformers_computes_them(name, setting
 
 
 @pytest.mark.parametrize(("name", "settings"), [*STOCK.items(), *OTHERS.items()])
-def test_passes_over_parts_add_up_to_one_over_all(name, settings):
+def test_passes_over_parts_add_up_to_one_over_all(name, settings, make):
     model = make(name.split()[0], **settings)
     embeddings, mask, positions = inputs()
     expected = model(embeddings, mask, positions)
@@ -92,7 +71,7 @@ def test_passes_over_parts_add_up_to_one_over_all(name, settings):
 @pytest.mark.parametrize(
     ("name", "settings"), [("qwen3", STOCK["qwen3"]), ("gpt_neox", {}), ("mistral", {"sliding_window": 4})]
 )
-def test_what_was_read_wrongly_can_be_read_again_at_places_that_differ_from_row_to_row(name, settings):
+def test_what_was_read_wrongly_can_be_read_again_at_places_that_differ_from_row_to_row(name, settings, make):
     model = make(name, **settings)
     embeddings, mask, positions = inputs()
     expected = model(embeddings, mask, positions)
@@ -107,11 +86,11 @@ def test_what_was_read_wrongly_can_be_read_again_at_places_that_differ_from_row_
 
 
 @pytest.mark.parametrize(("family", "settings"), OTHERS.items())
-def test_what_is_not_a_stock_decoder_is_left_to_transformers(family, settings):
+def test_what_is_not_a_stock_decoder_is_left_to_transformers(family, settings, make):
     assert not is_stock(make(family, **settings))
 
 
-def test_a_layer_with_something_put_into_it_is_left_to_transformers():
+def test_a_layer_with_something_put_into_it_is_left_to_transformers(make):
     model = make("llama")
     mlp = model.backbone.model.layers[0].mlp
 
@@ -123,7 +102,7 @@ def test_a_layer_with_something_put_into_it_is_left_to_transformers():
     assert not is_stock(model)
 
 
-def test_logits_are_those_of_the_language_model():
+def test_logits_are_those_of_the_language_model(make):
     model = make("qwen3", head_dim=16)
     hidden = inputs()[0]
     for start, stop in ((0, 60), (7, 31)):

@@ -3,24 +3,13 @@ import sys
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
 
 from videopoet.checkpoint import read_json, write_json
 from videopoet.errors import CheckpointError
 from videopoet.models import stock
 from videopoet.models.cached_pass import cached_pass
 from videopoet.models.language_model import LanguageModel
-from videopoet.models.token_embedding import Config, TokenEmbedding
 
-SIZES = {
-    "vocab_size": 60,
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "intermediate_size": 48,
-    "max_position_embeddings": 64,
-}
 LENGTH, ROWS = 11, 3
 STOCK = {
     "qwen3": {"head_dim": 16},
@@ -41,15 +30,16 @@ UNUSUAL = {
 }
 
 
-def saved(folder, name, **settings):
-    torch.manual_seed(0)
-    config = AutoConfig.for_model(name.split()[0], **(SIZES | settings))
-    backbone = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    for weight in backbone.parameters():
-        torch.nn.init.normal_(weight, 0.5 if weight.ndim == 1 else 0.0, 0.3)
-    model = LanguageModel(backbone, TokenEmbedding(Config(width=32))).eval().requires_grad_(False)
-    model.save(folder)
-    return model
+@pytest.fixture
+def saved(make):
+    """Makes a model and saves it."""
+
+    def into(folder, name, **settings):
+        model = make(name.split()[0], **settings)
+        model.save(folder)
+        return model
+
+    return into
 
 
 def inputs():
@@ -60,7 +50,7 @@ def inputs():
 
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize(("name", "settings"), STOCK.items())
-def test_a_stock_decoder_is_read_as_transformers_would_read_it(name, settings, tied, tmp_path):
+def test_a_stock_decoder_is_read_as_transformers_would_read_it(name, settings, tied, tmp_path, saved):
     expected = saved(tmp_path, name, tie_word_embeddings=tied, **settings)
     model = LanguageModel.load(tmp_path).requires_grad_(False)
     assert isinstance(model.weights, stock.StockDecoder)
@@ -75,7 +65,7 @@ def test_a_stock_decoder_is_read_as_transformers_would_read_it(name, settings, t
 
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize(("name", "settings"), STOCK.items())
-def test_the_model_of_transformers_takes_over_the_very_weights(name, settings, tied, tmp_path):
+def test_the_model_of_transformers_takes_over_the_very_weights(name, settings, tied, tmp_path, saved):
     expected = saved(tmp_path, name, tie_word_embeddings=tied, **settings)
     model = LanguageModel.load(tmp_path).requires_grad_(False)
     before, random = dict(model.named_parameters()), torch.random.get_rng_state()
@@ -92,7 +82,7 @@ def test_the_model_of_transformers_takes_over_the_very_weights(name, settings, t
     assert torch.equal(model(*inputs()), expected(*inputs()))
 
 
-def test_a_folder_that_is_read_and_saved_is_the_same(tmp_path):
+def test_a_folder_that_is_read_and_saved_is_the_same(tmp_path, saved):
     saved(tmp_path / "first", "qwen3", head_dim=16)
     write_json(tmp_path / "first" / "generation_config.json", {"top_k": 7, "do_sample": True})
     model = LanguageModel.load(tmp_path / "first")
@@ -109,19 +99,19 @@ def test_a_folder_that_is_read_and_saved_is_the_same(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "settings"), UNUSUAL.items())
-def test_what_is_unusual_is_left_to_transformers(name, settings, tmp_path):
+def test_what_is_unusual_is_left_to_transformers(name, settings, tmp_path, saved):
     saved(tmp_path, name, **settings)
     assert stock.read(tmp_path, torch.float32) is None
     assert not isinstance(LanguageModel.load(tmp_path).weights, stock.StockDecoder)
 
 
-def test_large_models_are_left_to_transformers(tmp_path, monkeypatch):
+def test_large_models_are_left_to_transformers(tmp_path, monkeypatch, saved):
     saved(tmp_path, "llama")
     monkeypatch.setattr(stock, "MOST_BYTES", 100)
     assert stock.read(tmp_path, torch.float32) is None
 
 
-def test_weights_that_do_not_fit_are_refused_as_for_any_model(tmp_path):
+def test_weights_that_do_not_fit_are_refused_as_for_any_model(tmp_path, saved):
     saved(tmp_path, "llama")
     config = read_json(tmp_path / "config.json")
     write_json(tmp_path / "config.json", config | {"intermediate_size": 40})
