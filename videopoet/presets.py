@@ -159,7 +159,7 @@ def small() -> RunConfig:
 
 
 def fine_tune() -> RunConfig:
-    """The bundled language model goes on with footage, mostly on continuing clips; more steps learn few clips by heart."""
+    """The bundled language model goes on with footage, mostly on continuing clips; more steps learn a few by heart."""
     run = small()
     leading = {"video_continuation": 60.0, "image_to_video": 15.0}
     mixture = MixtureConfig(
