@@ -127,7 +127,7 @@ def test_a_server_writes_with_the_words_that_the_model_knows(poet, monkeypatch):
         (["a ball", "--writer-url", "http://127.0.0.1:9/v1"], "--writer-model is missing", 2),
         (["a ball", "--writer-key-variable", "X"], "no writer to send a key to", 2),
         (["a ball", "--writer-url", "http://127.0.0.1:9/v1", "--writer-model", "m"], "cannot be reached", 2),
-        (["a ball", "--writer-model", "no/folder/of/one"], "cannot be loaded", 3),
+        (["a ball", "--writer-model", "no/folder/of/one"], "cannot be had", 3),
     ],
 )
 def test_a_movie_that_cannot_be_made_is_one_line(poet, capsys, arguments, said, code):
