@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from videopoet import checkpoint
+from videopoet import checkpoint, runtime
 from videopoet.errors import ConfigError
 from videopoet.training import checkpoints, loop, optimizer
 
@@ -14,6 +14,16 @@ def test_an_orthogonalized_matrix_has_singular_values_near_one():
         matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
         values = torch.linalg.svdvals(optimizer.orthogonalize(matrix).float())
         assert values.min() > 0.3 and values.max() < 1.4
+
+
+def test_a_matrix_is_orthogonalized_by_its_gram_as_it_is_by_itself(monkeypatch):
+    monkeypatch.setattr(runtime, "compute_dtype", lambda device: torch.float32)
+    matrix = torch.randn(48, 96, generator=torch.Generator().manual_seed(0)) * torch.logspace(0, -3, 96)
+    x = matrix.double() / matrix.double().norm()
+    for _ in range(5):
+        gram = x @ x.T
+        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+    torch.testing.assert_close(optimizer.orthogonalize(matrix).double(), x, atol=1e-4, rtol=1e-3)
 
 
 def test_muon_takes_matrices_and_leaves_tables_and_vectors_to_adamw():

@@ -89,9 +89,19 @@ def orthogonalize(matrix: Tensor, iterations: int = 5) -> Tensor:
     if tall:
         x = x.T
     x = x / (x.norm() + 1e-7)
-    for _ in range(iterations):
-        gram = x @ x.T
-        x = a * x + (b * gram + c * gram @ gram) @ x
+    if x.dtype == torch.float32:
+        # Every iterate is a polynomial of the first gram times x, so that only small squares need iterating. Fewer
+        # digits than these do not bear that.
+        gram, factor = x @ x.T, None
+        for _ in range(iterations):
+            step = b * gram + c * gram @ gram
+            step.diagonal().add_(a)
+            gram, factor = step @ gram @ step, step if factor is None else step @ factor
+        x = x if factor is None else factor @ x
+    else:
+        for _ in range(iterations):
+            gram = x @ x.T
+            x = a * x + (b * gram + c * gram @ gram) @ x
     return x.T if tall else x
 
 
