@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from videopoet.data.tokenizer_batches import AudioBatches, Mixed, Sounds, Stage, VideoBatches
+from videopoet.data.tokenizer_batches import AudioBatches, Mixed, Sounds, Stage, VideoBatches, _cropped
 from videopoet.data.toybox import Config, ToyBox
 
 
@@ -47,3 +47,25 @@ def test_a_stage_of_clips_and_pictures_draws_batches_of_both_as_often_as_it_says
     assert set(shapes) == {(2, 3, 5, 32, 32), (6, 3, 1, 32, 32)}
     assert 4 <= shapes.count((6, 3, 1, 32, 32)) <= 16
     assert sum(kind.share for kind in stage.model_copy(update={"scales": (1, 2)}).kinds) == 1
+
+
+def test_crops_show_subjects_at_the_cost_of_whole_frames(world):
+    stage = Stage(
+        num_batches=1, batch_size=2, num_frames=5, image_share=0.5, image_batch_size=3, crop_share=1.0, crop_size=16
+    )
+    batches = VideoBatches(world, (stage,), seed=0)
+    assert {tuple(batches(index).shape) for index in range(8)} == {(8, 3, 5, 16, 16), (12, 3, 1, 16, 16)}
+    assert torch.equal(batches(3), batches(3))
+    seen = torch.zeros(32, 32, dtype=torch.bool)
+    seen[2:4, 27:30] = True
+    window = seen.float().expand(3, 5, 32, 32)
+    crops = [_cropped(window, seen, 16, torch.Generator().manual_seed(seed)) for seed in range(20)]
+    assert all(crop.shape == (3, 5, 16, 16) and crop.any() for crop in crops)
+    anywhere = [_cropped(window, None, 16, torch.Generator().manual_seed(seed)).any() for seed in range(20)]
+    assert 0 < sum(anywhere) < 20
+
+
+def test_a_stage_of_crops_and_whole_frames_draws_both(world):
+    stage = Stage(num_batches=1, batch_size=2, num_frames=5, crop_share=0.5, crop_size=16)
+    batches = VideoBatches(world, (stage,), seed=0)
+    assert {tuple(batches(index).shape) for index in range(10)} == {(8, 3, 5, 16, 16), (2, 3, 5, 32, 32)}

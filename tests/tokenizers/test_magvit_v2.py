@@ -5,7 +5,14 @@ from videopoet.data import toybox
 from videopoet.data.toybox import ToyBox
 from videopoet.errors import CheckpointError, ConfigError, MediaError
 from videopoet.generation.poet_folder import BUNDLED
-from videopoet.nn.causal_conv import CausalConv3d, FrameNorm, FrameStatistics, PastFrames
+from videopoet.nn.causal_conv import (
+    CausalConv3d,
+    FrameNorm,
+    FrameStatistics,
+    PastFrames,
+    PlaceNorm,
+    ResidualBlock,
+)
 from videopoet.tokenizers.magvit_v2 import Config, MagvitV2
 
 PAPER_STRIDES = ((1, 2), (2, 2), (2, 2))
@@ -22,13 +29,20 @@ CONFIGS = {
     "paper_strides_lookup_free": Config(
         num_bits=18, channels=(8, 8, 8, 16), strides=PAPER_STRIDES, num_blocks=1, num_middle_blocks=1
     ),
+    "by_place_and_flat": Config(
+        num_bits=8, patch_size=4, channels=(16, 16), strides=((4, 2),), num_blocks=1, norm="place", num_flat_levels=1
+    ),
 }
 
 
 @pytest.fixture(params=CONFIGS, scope="module")
 def tokenizer(request):
     torch.manual_seed(0)
-    return MagvitV2(CONFIGS[request.param]).eval()
+    tokenizer = MagvitV2(CONFIGS[request.param]).eval()
+    for layer in tokenizer.modules():
+        if isinstance(layer, CausalConv3d):  # as after training, when what is past counts
+            torch.nn.init.kaiming_uniform_(layer.weight, a=5**0.5)
+    return tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +188,7 @@ def test_tiles_of_one_statistic_are_nearer_the_whole_than_tiles_by_themselves(mo
         frames = tokenizer.decode(whole)
         tokenizer.enable_tiling(tile_size=32, tile_overlap=8)
         codes, pixels = tokenizer.encode(clip), tokenizer.decode(whole)
-        monkeypatch.setattr(MagvitV2, "normalizes_frames", False)
+        monkeypatch.setattr(tokenizer, "normalizes_frames", False)
         own_codes, own_pixels = tokenizer.encode(clip), tokenizer.decode(whole)
     assert (codes == whole).float().mean() > (own_codes == whole).float().mean()
     assert (pixels - frames).square().mean() < (own_pixels - frames).square().mean()
@@ -263,15 +277,31 @@ def test_it_overfits_one_clip():
     assert 10 * torch.log10(4 / error) > 30
 
 
-def test_an_image_kernel_is_inflated_into_the_last_time_slice():
-    conv = CausalConv3d(2, 4, bias=False)
-    kernel = torch.randn(4, 2, 3, 3)
-    conv.inflate_(kernel)
-    video = torch.randn(1, 2, 3, 8, 8)
-    expected = torch.stack(
-        [torch.nn.functional.conv2d(frame, kernel, padding=1) for frame in video.unbind(dim=2)], dim=2
-    )
-    torch.testing.assert_close(conv(video), expected, atol=1e-5, rtol=1e-5)
+def test_a_fresh_tokenizer_treats_each_frame_as_a_picture(clip):
+    conv = CausalConv3d(3, 4)
+    frames = torch.stack([conv(frame[:, :, None])[:, :, 0] for frame in clip.unbind(dim=2)], dim=2)
+    torch.testing.assert_close(conv(clip), frames, atol=1e-5, rtol=1e-5)
+
+
+def test_normalized_by_place_a_crop_passes_as_in_the_whole_frame():
+    norm, whole = PlaceNorm(6), torch.randn(2, 6, 3, 8, 8) * 5 + 2
+    for parameter in norm.parameters():
+        torch.nn.init.normal_(parameter)
+    torch.testing.assert_close(norm(whole[..., :3, 4:]), norm(whole)[..., :3, 4:])
+    plain = PlaceNorm(6, affine=False)(whole)
+    torch.testing.assert_close(plain.square().mean(dim=1), torch.ones(2, 3, 8, 8))
+
+
+def test_flat_levels_are_smaller_and_no_more_than_there_are():
+    config = CONFIGS["patch_stem_spherical"]
+    kernels = [
+        block.conv1.kernel_size
+        for block in MagvitV2(config.model_copy(update={"num_flat_levels": 1})).encoder.layers
+        if isinstance(block, ResidualBlock)
+    ]
+    assert kernels == [(1, 3, 3), (3, 3, 3), (3, 3, 3)]
+    with pytest.raises(ConfigError, match="3 flat levels are more than the 2"):
+        Config(channels=(8, 8), strides=((2, 2),), num_flat_levels=3)
 
 
 def test_levels_without_matching_strides_are_a_config_error():

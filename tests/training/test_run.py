@@ -16,6 +16,8 @@ from videopoet.tokenizers.soundstream import SoundStream
 from videopoet.training import run
 from videopoet.training.adaptation import LoraConfig
 
+CROPS = "video_tokenizer.stages=[{num_batches: 1, batch_size: 2, num_frames: 9, crop_share: 0.5, "
+
 
 def test_a_run_of_an_older_version_resumes_with_defaults_for_what_its_config_lacks(tmp_path):
     config = presets.preset("small")
@@ -140,6 +142,8 @@ def test_super_resolution_needs_a_finished_poet(tmp_path):
     ("setting", "said"),
     [
         ("world.num_frames=5", "shows 9 frames, the clips have 5; lower num_frames in video_tokenizer.stages"),
+        (CROPS + "crop_size: 12}]", "crops of 12 pixels; they are at most the clips' shorter side, 32, and a multiple"),
+        (CROPS + "crop_size: 40}]", "crops of 40 pixels; they are at most the clips' shorter side, 32, and a multiple"),
         ("audio_tokenizer.sounds.num_samples=90000", "hears 90000 samples at a time, the clips have"),
         ("validation_clips=0", "validation_clips"),
         ("language_model.mixture.shares=[{task: text_to_vidio, batch_size: 2, weight: 1}]", "no task 'text_to_vidio'"),

@@ -268,6 +268,9 @@ class PreparedClips:
             structures=structures,
         )
 
+    def masks(self, scenes: Sequence[Scene], device: torch.device | str = "cpu") -> None:
+        """Nobody knows of footage where its subjects are."""
+
     def sound(self, scenes: Sequence[Scene], device: torch.device | str = "cpu") -> Tensor:
         """The sound alone, (B, 1, S) in [-1, 1]; silence where there is none."""
         config = self.config

@@ -29,8 +29,10 @@ class Kind(NamedTuple):
     """How often it comes."""
     scale: int
     num_windows: int
+    """Of whole frames; as many more crops, as their area is smaller."""
     num_frames: int
     windows_per_clip: int
+    crop_size: int | None
 
 
 class Stage(BaseConfig):
@@ -51,16 +53,23 @@ class Stage(BaseConfig):
     """Share of batches, by lot, of single frames: many different pictures for what a few clips cost."""
     image_batch_size: int = Field(default=32, ge=1)
     """Frames in such a batch, four from each clip."""
+    crop_share: float = Field(default=0.0, ge=0, le=1)
+    """Share of batches, by lot, of square crops that show a subject, or any place where nobody knows of subjects: what
+    is hardest to keep is then most of what is seen. For tokenizers that normalize each place alone."""
+    crop_size: int = Field(default=32, ge=8)
+    """Pixels per side of a crop, a multiple of the tokenizer's stride."""
 
     @property
     def kinds(self) -> list[Kind]:
         """The kinds of batches that it draws from, by lot."""
         kinds: list[Kind] = []
         for scale in self.scales:
-            share = 1 / len(self.scales)
             windows, images = (max(1, size // scale**2) for size in (self.batch_size, self.image_batch_size))
-            kinds.append(Kind(share * (1 - self.image_share), scale, windows, self.num_frames, self.windows_per_clip))
-            kinds.append(Kind(share * self.image_share, scale, images, 1, FRAMES_PER_CLIP))
+            for crop_size, lot in ((None, 1 - self.crop_share), (self.crop_size, self.crop_share)):
+                share = lot / len(self.scales)
+                clips, pictures = share * (1 - self.image_share), share * self.image_share
+                kinds.append(Kind(clips, scale, windows, self.num_frames, self.windows_per_clip, crop_size))
+                kinds.append(Kind(pictures, scale, images, 1, FRAMES_PER_CLIP, crop_size))
         return [kind for kind in kinds if kind.share]
 
 
@@ -80,13 +89,23 @@ class VideoBatches:
         number = int(torch.multinomial(Tensor([kind.share for kind in kinds]), 1, generator=generator))
         kind = kinds[number]
         world = self.world.at_scale(kind.scale)
-        num_clips = -(-kind.num_windows // kind.windows_per_clip)
-        clips = world.render(drawn_scenes(world, num_clips, generator), device=self.device, audio=False)
+        num_windows = kind.num_windows
+        if kind.crop_size is not None:
+            num_windows *= world.config.height * world.config.width // kind.crop_size**2
+        num_clips = -(-num_windows // kind.windows_per_clip)
+        scenes = drawn_scenes(world, num_clips, generator)
+        clips = world.render(scenes, device=self.device, audio=False)
+        masks = None if kind.crop_size is None else world.masks(scenes, self.device)
         last = clips.video.shape[2] - kind.num_frames
         windows = []
-        for number in range(kind.num_windows):
+        for number in range(num_windows):
+            clip = number % num_clips
             start = int(torch.randint(last + 1, (), generator=generator))
-            windows.append(clips.video[number % num_clips, :, start : start + kind.num_frames])
+            window = clips.video[clip, :, start : start + kind.num_frames]
+            if kind.crop_size is not None:
+                seen = None if masks is None else masks[clip, :, start + kind.num_frames // 2].any(dim=0)
+                window = _cropped(window, seen, kind.crop_size, generator)
+            windows.append(window)
         return torch.stack(windows)
 
     def _stage(self, index: int) -> Stage:
@@ -95,6 +114,20 @@ class VideoBatches:
                 return stage
             index -= stage.num_batches
         return self.stages[-1]
+
+
+def _cropped(window: Tensor, seen: Tensor | None, size: int, generator: torch.Generator) -> Tensor:
+    """A square of a window, (3, T, H, W), around some place where a subject is seen, bool (H, W), or around any."""
+    lot = torch.rand(3, generator=generator)
+    places = None if seen is None else seen.nonzero().cpu()
+    if places is not None and len(places):
+        centre = places[int(lot[0] * len(places))] + (lot[1:] - 0.5) * size / 2
+    else:
+        centre = lot[1:] * torch.tensor(window.shape[2:])
+    top, left = (
+        min(max(int(place) - size // 2, 0), side - size) for place, side in zip(centre, window.shape[2:], strict=True)
+    )
+    return window[..., top : top + size, left : left + size]
 
 
 class Mixed(Generic[T]):

@@ -207,6 +207,10 @@ class ToyBox:
             **(known._asdict() if known else {}),
         )
 
+    def masks(self, scenes: Sequence[Scene], device: torch.device | str = "cpu") -> Tensor:
+        """Where each subject is seen, bool (B, 3, T, H, W)."""
+        return toybox_picture.truth(scenes, self.config.height, self.config.width, device).masks
+
     def sound(self, scenes: Sequence[Scene], device: torch.device | str = "cpu") -> Tensor:
         """The sound of the scenes alone, (B, 1, S) in [-1, 1]."""
         return toybox_sound.play(scenes, self.config.sample_rate, device)

@@ -80,6 +80,10 @@ class World(Protocol):
         """Picture and sound; with `truth`, also flow, and depth where it is known."""
         ...
 
+    def masks(self, scenes: Sequence[Any], device: torch.device | str = "cpu") -> Tensor | None:
+        """bool (B, subjects, T, H, W): where each subject is seen; None where nobody knows."""
+        ...
+
     def sound(self, scenes: Sequence[Any], device: torch.device | str = "cpu") -> Tensor:
         """The sound alone, (B, 1, S)."""
         ...

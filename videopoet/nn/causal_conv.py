@@ -6,6 +6,8 @@ that it saw of the piece before (`PastFrames`), and the result is that of the wh
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from einops import rearrange
 from torch import Tensor, nn
@@ -96,6 +98,17 @@ class CausalConv3d(nn.Conv3d):
         super().__init__(in_channels, out_channels, kernel, stride=stride, padding=(0, *space), bias=bias)
         self.num_past = kernel[0] - 1
 
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Begin as a convolution of pictures, in the last slice of time: training on images alone leaves an inflated
+        network, which treats each frame of a clip as it did images."""
+        _, height, width = self.kernel_size
+        image = nn.Conv2d(self.in_channels, self.out_channels, (height, width), device=self.weight.device)
+        self.weight.zero_()
+        self.weight[:, :, -1] = image.weight
+        if self.bias is not None and image.bias is not None:
+            self.bias.copy_(image.bias)
+
     def forward(self, input: Tensor, past: PastFrames | None = None) -> Tensor:
         if not self.num_past:
             return super().forward(input)
@@ -111,12 +124,6 @@ class CausalConv3d(nn.Conv3d):
             weight = self.weight[:, :, -1:]
             return F.conv3d(input, weight, self.bias, self.stride, self.padding)
         return super().forward(F.pad(input, (0, 0, 0, 0, self.num_past, 0)))
-
-    @torch.no_grad()
-    def inflate_(self, image_weight: Tensor) -> None:
-        """Take a 2-D kernel into the last time slice, so that frame 0 is treated as an image was."""
-        self.weight.zero_()
-        self.weight[:, :, -1] = image_weight
 
 
 class FrameNorm(nn.GroupNorm):
@@ -141,12 +148,33 @@ class FrameNorm(nn.GroupNorm):
         return rearrange(frames, "(b t) c h w -> b c t h w", b=input.shape[0])
 
 
-class AdaptiveFrameNorm(nn.Module):
-    """FrameNorm whose scale and shift are linear in the quantized latent at the same place (adaptive GroupNorm)."""
+class PlaceNorm(nn.Module):
+    """Each place by itself: the root mean square over its channels becomes 1 (RMSNorm).
 
-    def __init__(self, channels: int, latent_channels: int):
+    What is far away in the frame changes nothing, so that a part of a frame passes as it does in the whole.
+    """
+
+    def __init__(self, channels: int, affine: bool = True):
         super().__init__()
-        self.norm = FrameNorm(channels, affine=False)
+        self.weight = nn.Parameter(torch.ones(channels)) if affine else None
+        self.bias = nn.Parameter(torch.zeros(channels)) if affine else None
+
+    def forward(self, input: Tensor, past: PastFrames | None = None) -> Tensor:
+        x = input.movedim(1, -1)
+        x = F.rms_norm(x, (x.shape[-1],), self.weight, eps=1e-6)
+        return (x if self.bias is None else x + self.bias).movedim(-1, 1)
+
+
+NORMS = {"frame": FrameNorm, "place": PlaceNorm}
+NormName = Literal["frame", "place"]
+
+
+class AdaptiveNorm(nn.Module):
+    """A norm whose scale and shift are linear in the quantized latent at the same place (adaptive GroupNorm)."""
+
+    def __init__(self, channels: int, latent_channels: int, norm: NormName = "frame"):
+        super().__init__()
+        self.norm = NORMS[norm](channels, affine=False)
         self.scale_and_shift = CausalConv3d(latent_channels, 2 * channels, kernel_size=1)
         nn.init.zeros_(self.scale_and_shift.weight)
         nn.init.zeros_(self.scale_and_shift.bias)  # pyright: ignore[reportArgumentType]
@@ -162,12 +190,13 @@ class AdaptiveFrameNorm(nn.Module):
 class ResidualBlock(nn.Module):
     """Norm, swish, causal convolution, twice, around a shortcut."""
 
-    def __init__(self, in_channels: int, out_channels: int):
+    def __init__(self, in_channels: int, out_channels: int, norm: NormName = "frame", time_kernel: int = 3):
         super().__init__()
-        self.norm1 = FrameNorm(in_channels)
-        self.conv1 = CausalConv3d(in_channels, out_channels, bias=False)
-        self.norm2 = FrameNorm(out_channels)
-        self.conv2 = CausalConv3d(out_channels, out_channels, bias=False)
+        kernel = (time_kernel, 3, 3)
+        self.norm1 = NORMS[norm](in_channels)
+        self.conv1 = CausalConv3d(in_channels, out_channels, kernel, bias=False)
+        self.norm2 = NORMS[norm](out_channels)
+        self.conv2 = CausalConv3d(out_channels, out_channels, kernel, bias=False)
         self.shortcut = (
             nn.Identity() if in_channels == out_channels else CausalConv3d(in_channels, out_channels, 1, bias=False)
         )

@@ -73,7 +73,7 @@ class VideoTokenizer(Tokenizer, ABC):
     """Which frames are large; None takes all of them whole."""
     latent_frames_at_once: ClassVar[int] = 1
     """Of a tile; more where each piece of a clip computes some of its past anew."""
-    normalizes_frames: ClassVar[bool] = False
+    normalizes_frames: bool = False
     """Whether it consists of layers that take a frame's statistics from `PastFrames`: tiles then have those of a copy
     of the frame that is as small as they are."""
     num_codes: int

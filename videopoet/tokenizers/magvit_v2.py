@@ -14,10 +14,11 @@ from torch.nn import functional as F
 from videopoet.checkpoint import load_weights
 from videopoet.config import BaseConfig
 from videopoet.nn.causal_conv import (
-    AdaptiveFrameNorm,
+    NORMS,
+    AdaptiveNorm,
     CausalConv3d,
     Downsample,
-    FrameNorm,
+    NormName,
     PastFrames,
     ResidualBlock,
     Upsample,
@@ -50,6 +51,11 @@ class Config(BaseConfig):
     """Further residual blocks at the coarsest level, at the encoder's end and the decoder's start."""
     adaptive_norm: bool = True
     """Let the quantized latent scale and shift the decoder at each level (adaptive GroupNorm)."""
+    norm: NormName = "frame"
+    """What activations are normalized over: each `frame` in groups of channels, the paper's, or each `place` alone,
+    which trains on crops as well as on whole frames."""
+    num_flat_levels: int = Field(default=0, ge=0)
+    """The finest levels whose residual blocks see one frame at a time, a third of the work; the paper has none."""
     spherical: bool = False
     """Quantize on the unit sphere (BSQ) in place of LFQ."""
     entropy_group_bits: int = Field(default=9, ge=1, le=14)
@@ -57,10 +63,17 @@ class Config(BaseConfig):
     entropy_inverse_temperature: float = Field(default=100.0, gt=0)
     """Sharpness of the soft assignment in the entropy term."""
 
+    @property
+    def space_stride(self) -> int:
+        """Pixels per side of a code."""
+        return self.patch_size * prod(space for _, space in self.strides)
+
     @model_validator(mode="after")
     def _levels_and_strides_agree(self) -> Config:
         if len(self.strides) != len(self.channels) - 1:
             raise ValueError(f"{len(self.channels)} levels need {len(self.channels) - 1} strides between them")
+        if self.num_flat_levels > len(self.channels):
+            raise ValueError(f"{self.num_flat_levels} flat levels are more than the {len(self.channels)} there are")
         if self.num_bits % -(-self.num_bits // self.entropy_group_bits):
             raise ValueError(f"{self.num_bits} bits do not divide evenly into groups of {self.entropy_group_bits}")
         return self
@@ -71,14 +84,14 @@ class MagvitV2(VideoTokenizer):
 
     Config = Config
     config: Config
-    normalizes_frames = True
 
     def __init__(self, config: Config):
         super().__init__()
         self.config = config
+        self.normalizes_frames = config.norm == "frame"
         self.num_codes = 2**config.num_bits
         self.time_stride = prod(time for time, _ in config.strides)
-        self.space_stride = config.patch_size * prod(space for _, space in config.strides)
+        self.space_stride = config.space_stride
         self.encoder = Encoder(config)
         self.quantizer = LookupFreeQuantizer(
             config.num_bits, config.entropy_group_bits, config.entropy_inverse_temperature, config.spherical
@@ -136,10 +149,10 @@ class Encoder(nn.Module):
         for level, width in enumerate(widths):
             if level:
                 layers.append(Downsample(widths[level - 1], width, *config.strides[level - 1]))
-            layers += [ResidualBlock(width, width) for _ in range(config.num_blocks)]
-        layers += [ResidualBlock(widths[-1], widths[-1]) for _ in range(config.num_middle_blocks)]
+            layers += _blocks(config, level, config.num_blocks)
+        layers += _blocks(config, len(widths) - 1, config.num_middle_blocks)
         self.layers = nn.Sequential(*layers)
-        self.norm = FrameNorm(widths[-1])
+        self.norm = NORMS[config.norm](widths[-1])
         self.to_latents = CausalConv3d(widths[-1], config.num_bits, kernel_size=1)
 
     def forward(self, video: Tensor, past: PastFrames | None = None) -> Tensor:
@@ -161,16 +174,18 @@ class Decoder(nn.Module):
         self.patch_size = config.patch_size
         widths = config.channels
         self.from_latents = CausalConv3d(config.num_bits, widths[-1])
-        self.middle = nn.Sequential(*(ResidualBlock(widths[-1], widths[-1]) for _ in range(config.num_middle_blocks)))
+        self.middle = nn.Sequential(*_blocks(config, len(widths) - 1, config.num_middle_blocks))
         self.levels = nn.ModuleList()
         for level in reversed(range(len(widths))):
             norm = (
-                AdaptiveFrameNorm(widths[level], config.num_bits) if config.adaptive_norm else FrameNorm(widths[level])
+                AdaptiveNorm(widths[level], config.num_bits, config.norm)
+                if config.adaptive_norm
+                else NORMS[config.norm](widths[level])
             )
-            blocks = nn.Sequential(*(ResidualBlock(widths[level], widths[level]) for _ in range(config.num_blocks)))
+            blocks = nn.Sequential(*_blocks(config, level, config.num_blocks))
             up = Upsample(widths[level], widths[level - 1], *config.strides[level - 1]) if level else nn.Identity()
             self.levels.append(nn.ModuleDict({"norm": norm, "blocks": blocks, "up": up}))
-        self.norm = FrameNorm(widths[0])
+        self.norm = NORMS[config.norm](widths[0])
         self.to_pixels = CausalConv3d(widths[0], 3 * config.patch_size**2)
 
     def forward(self, latents: Tensor, past: PastFrames | None = None) -> Tensor:
@@ -179,7 +194,7 @@ class Decoder(nn.Module):
             x = block(x, past)
         for level in self.levels:
             norm, blocks, up = (level[name] for name in ("norm", "blocks", "up"))  # pyright: ignore[reportIndexIssue]
-            x = norm(x, latents, past) if isinstance(norm, AdaptiveFrameNorm) else norm(x, past)
+            x = norm(x, latents, past) if isinstance(norm, AdaptiveNorm) else norm(x, past)
             for block in blocks:
                 x = block(x, past)
             x = up(x, past) if isinstance(up, Upsample) else x
@@ -188,3 +203,8 @@ class Decoder(nn.Module):
             past.begun = True
         p = self.patch_size
         return rearrange(x, "b (c p q) t h w -> b c t (h p) (w q)", p=p, q=p)
+
+
+def _blocks(config: Config, level: int, count: int) -> list[ResidualBlock]:
+    width, time_kernel = config.channels[level], 1 if level < config.num_flat_levels else 3
+    return [ResidualBlock(width, width, config.norm, time_kernel) for _ in range(count)]

@@ -227,6 +227,14 @@ def _check_sizes(config: RunConfig, world: World, stages: tuple[StageName, ...])
                 "num_frames in video_tokenizer.stages or raise world.num_frames",
                 code="config_invalid",
             )
+        for stage in config.video_tokenizer.stages:
+            side, stride = min(shown.height, shown.width), config.video_tokenizer.model.space_stride
+            if stage.crop_share and (stage.crop_size > side or stage.crop_size % stride):
+                raise ConfigError(
+                    f"a stage of the video tokenizer shows crops of {stage.crop_size} pixels; they are at most the "
+                    f"clips' shorter side, {side}, and a multiple of the tokenizer's stride, {stride}; set another",
+                    code="config_invalid",
+                )
         for scale in {scale for stage in config.video_tokenizer.stages for scale in stage.scales}:
             world.at_scale(scale)
     if "audio_tokenizer" in stages:
