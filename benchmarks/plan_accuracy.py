@@ -23,6 +23,7 @@ from streaming import PeakMemory
 
 from videopoet import VideoPoet, presets, runtime
 from videopoet.data.mixture import TaskBatch
+from videopoet.data.tokenizer_batches import Windows
 from videopoet.data.upscaling import Pairs
 from videopoet.generation.request import Settings
 from videopoet.models import construction, super_resolution
@@ -47,7 +48,7 @@ def video_tokenizer(config: RunConfig) -> tuple[loop.Objective, list[Any]]:
         for kind in stage.kinds
     }
     return reconstruction.VideoReconstruction(MagvitV2(run.model), run.objective), [
-        torch.rand(*shape) for shape in shapes
+        Windows(torch.rand(*shape)) for shape in shapes
     ]
 
 

@@ -147,7 +147,8 @@ def test_a_batch_depends_on_its_number_alone(batches_on, world):
 def test_tokenizers_get_windows_and_sounds(world):
     stages = (Stage(num_batches=1, batch_size=4, num_frames=1), Stage(num_batches=1, batch_size=2, num_frames=5))
     video = VideoBatches(world, stages, seed=0)
-    assert video(0).shape == (4, 3, 1, 32, 32) and video(1).shape == (2, 3, 5, 32, 32)
+    assert video(0).video.shape == (4, 3, 1, 32, 32) and video(1).video.shape == (2, 3, 5, 32, 32)
+    assert video(0).subjects is None
     sound = AudioBatches(world, Sounds(batch_size=4, num_samples=4000), seed=0)(0)
     assert sound.shape == (4, 1, 4000) and (sound.square().mean((1, 2)) > 1e-4).all()
 

@@ -3,6 +3,7 @@
 import torch
 
 from videopoet.data.mixture import TaskBatch
+from videopoet.data.tokenizer_batches import Windows
 from videopoet.data.toybox import Config, ToyBox, words
 from videopoet.generation.pipeline import VideoPoet
 from videopoet.generation.request import Settings
@@ -35,9 +36,8 @@ def test_tokenizer_and_language_model_learn_one_clip_by_heart(tmp_path):
 
     torch.manual_seed(0)
     tokenizer = magvit_v2.MagvitV2(TOKENIZER)
-    loop.train(
-        VideoReconstruction(tokenizer, OBJECTIVE), lambda index: clip, training(150, 3e-3), tmp_path / "tokenizer"
-    )
+    objective, batch = VideoReconstruction(tokenizer, OBJECTIVE), Windows(clip)
+    loop.train(objective, lambda index: batch, training(150, 3e-3), tmp_path / "tokenizer")
     with torch.no_grad():
         codes = tokenizer.encode(clip)
         seen = tokenizer.decode(codes)

@@ -8,6 +8,7 @@ from videopoet import cli, presets, runtime
 from videopoet.config import override
 from videopoet.data import toybox
 from videopoet.data.mixture import Share
+from videopoet.data.tokenizer_batches import Windows
 from videopoet.models import construction, language_model
 from videopoet.models.language_model import LanguageModel
 from videopoet.sequence import layout
@@ -80,10 +81,11 @@ def test_operations_of_a_tokenizers_step_are_those_that_are_counted_in_one(parts
     config = presets.tiny().video_tokenizer
     real = reconstruction.VideoReconstruction(MagvitV2(config.model).train(), config.objective)
     with FlopCounterMode(display=False) as counted, rehearsal.autocast():
-        real(torch.zeros(2, 3, 9, 32, 32), 1, runtime.generator(0)).total.backward()
+        real(Windows(torch.zeros(2, 3, 9, 32, 32)), 1, runtime.generator(0)).total.backward()
     with rehearsal.without_values():
         objective = reconstruction.VideoReconstruction(MagvitV2(config.model), config.objective)
-    cost = step_costs.objective_cost(objective, (2, 3, 9, 32, 32), 1, True)
+        batch = Windows(torch.zeros(2, 3, 9, 32, 32))
+    cost = step_costs.objective_cost(objective, batch, 1, True)
     assert cost.flops == pytest.approx(counted.get_total_flops(), rel=0.01)
 
 

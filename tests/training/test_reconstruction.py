@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 
+from videopoet.data.tokenizer_batches import Windows
 from videopoet.nn.discriminators import (
     SpectrogramDiscriminatorConfig,
     VideoDiscriminatorConfig,
@@ -31,7 +32,7 @@ def video_objective():
         gradient_penalty_every=2,
         entropy_extra_steps=4,
     )
-    return VideoReconstruction(magvit_v2.MagvitV2(VIDEO), config, [clips(100)])
+    return VideoReconstruction(magvit_v2.MagvitV2(VIDEO), config, [clips(100).video])
 
 
 def audio_objective():
@@ -44,7 +45,7 @@ def audio_objective():
 
 
 def clips(index):
-    return torch.rand(2, 3, 5, 16, 16, generator=torch.Generator().manual_seed(index)) * 2 - 1
+    return Windows(torch.rand(2, 3, 5, 16, 16, generator=torch.Generator().manual_seed(index)) * 2 - 1)
 
 
 def sounds(index):
@@ -86,6 +87,22 @@ def test_the_discriminator_gets_no_gradient_from_the_tokenizers_loss():
     losses.total.backward()
     assert all(parameter.grad is None for parameter in objective.adversary.parameters())
     assert any(parameter.grad is not None for parameter in objective.model.parameters())
+
+
+def test_errors_on_subjects_weigh_more_where_subjects_are_known():
+    config = VideoConfig(subject_weight=4, adversarial_weight=0)
+    objective = VideoReconstruction(magvit_v2.MagvitV2(VIDEO), config)
+    video = clips(0).video
+    with torch.no_grad():
+        error = objective.model(video).video - video
+        subjects = error.square().mean(dim=1, keepdim=True) > 1 / 3
+        known = objective(Windows(video, subjects), 0, torch.Generator())
+        unknown = objective(Windows(video), 0, torch.Generator())
+    squared, weights = error.square().mean(dim=1, keepdim=True), 1 + 3 * subjects
+    expected = config.squared_weight * ((squared * weights).sum() / weights.sum() - squared.mean())
+    assert expected > 0.1
+    torch.testing.assert_close(known.total - unknown.total, expected, rtol=1e-4, atol=1e-4)
+    assert known.figures["psnr"] == unknown.figures["psnr"]
 
 
 def test_psnr_of_a_known_error():

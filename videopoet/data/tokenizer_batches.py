@@ -11,6 +11,7 @@ from typing import Annotated, Generic, NamedTuple, TypeVar
 import torch
 from pydantic import Field
 from torch import Tensor
+from torch.nn import functional as F
 
 from videopoet import runtime
 from videopoet.config import BaseConfig
@@ -73,16 +74,22 @@ class Stage(BaseConfig):
         return [kind for kind in kinds if kind.share]
 
 
-class VideoBatches:
-    """Windows of clips in stages, such as images, then short clips, then whole clips.
+class Windows(NamedTuple):
+    """What a video tokenizer is shown in a step."""
 
-    Calling it gives pixels in [-1, 1], (B, 3, T, H, W).
-    """
+    video: Tensor
+    """Pixels in [-1, 1], (B, 3, T, H, W)."""
+    subjects: Tensor | None = None
+    """Where subjects are, with a pixel around them, bool (B, 1, T, H, W); None where nobody knows."""
+
+
+class VideoBatches:
+    """Windows of clips in stages, such as images, then short clips, then whole clips."""
 
     def __init__(self, world: World, stages: tuple[Stage, ...], seed: int | str, device: torch.device | str = "cpu"):
         self.world, self.stages, self.seed, self.device = world, stages, seed, device
 
-    def __call__(self, index: int) -> Tensor:
+    def __call__(self, index: int) -> Windows:
         stage = self._stage(index)
         generator = runtime.generator(self.seed, "video", index)
         kinds = stage.kinds
@@ -94,19 +101,22 @@ class VideoBatches:
             num_windows *= world.config.height * world.config.width // kind.crop_size**2
         num_clips = -(-num_windows // kind.windows_per_clip)
         scenes = drawn_scenes(world, num_clips, generator)
-        clips = world.render(scenes, device=self.device, audio=False)
-        masks = None if kind.crop_size is None else world.masks(scenes, self.device)
-        last = clips.video.shape[2] - kind.num_frames
-        windows = []
+        clips = world.render(scenes, device=self.device, audio=False).video
+        masks = world.masks(scenes, self.device)
+        subjects = None if masks is None else _widened(masks.any(dim=1, keepdim=True))
+        last = clips.shape[2] - kind.num_frames
+        windows: list[Windows] = []
         for number in range(num_windows):
             clip = number % num_clips
             start = int(torch.randint(last + 1, (), generator=generator))
-            window = clips.video[clip, :, start : start + kind.num_frames]
+            times = slice(start, start + kind.num_frames)
+            window = Windows(clips[clip, :, times], None if subjects is None else subjects[clip, :, times])
             if kind.crop_size is not None:
-                seen = None if masks is None else masks[clip, :, start + kind.num_frames // 2].any(dim=0)
-                window = _cropped(window, seen, kind.crop_size, generator)
+                window = _cropped(window, kind.crop_size, generator)
             windows.append(window)
-        return torch.stack(windows)
+        video = torch.stack([window.video for window in windows])
+        known = [window.subjects for window in windows if window.subjects is not None]
+        return Windows(video, torch.stack(known) if known else None)
 
     def _stage(self, index: int) -> Stage:
         for stage in self.stages:
@@ -116,18 +126,25 @@ class VideoBatches:
         return self.stages[-1]
 
 
-def _cropped(window: Tensor, seen: Tensor | None, size: int, generator: torch.Generator) -> Tensor:
-    """A square of a window, (3, T, H, W), around some place where a subject is seen, bool (H, W), or around any."""
+def _widened(masks: Tensor) -> Tensor:
+    """Masks, bool (B, 1, T, H, W), and the pixels that touch them."""
+    return F.max_pool3d(masks.float(), (1, 3, 3), stride=1, padding=(0, 1, 1)) > 0
+
+
+def _cropped(window: Windows, size: int, generator: torch.Generator) -> Windows:
+    """A square around some place where a subject is seen in the middle of a window, or around any place."""
+    video, subjects = window
     lot = torch.rand(3, generator=generator)
-    places = None if seen is None else seen.nonzero().cpu()
+    places = None if subjects is None else subjects[0, subjects.shape[1] // 2].nonzero().cpu()
     if places is not None and len(places):
         centre = places[int(lot[0] * len(places))] + (lot[1:] - 0.5) * size / 2
     else:
-        centre = lot[1:] * torch.tensor(window.shape[2:])
+        centre = lot[1:] * torch.tensor(video.shape[2:])
     top, left = (
-        min(max(int(place) - size // 2, 0), side - size) for place, side in zip(centre, window.shape[2:], strict=True)
+        min(max(int(place) - size // 2, 0), side - size) for place, side in zip(centre, video.shape[2:], strict=True)
     )
-    return window[..., top : top + size, left : left + size]
+    rows, columns = slice(top, top + size), slice(left, left + size)
+    return Windows(video[..., rows, columns], None if subjects is None else subjects[..., rows, columns])
 
 
 class Mixed(Generic[T]):

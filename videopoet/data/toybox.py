@@ -209,7 +209,7 @@ class ToyBox:
 
     def masks(self, scenes: Sequence[Scene], device: torch.device | str = "cpu") -> Tensor:
         """Where each subject is seen, bool (B, 3, T, H, W)."""
-        return toybox_picture.truth(scenes, self.config.height, self.config.width, device).masks
+        return toybox_picture.masks(scenes, self.config.height, self.config.width, device)
 
     def sound(self, scenes: Sequence[Scene], device: torch.device | str = "cpu") -> Tensor:
         """The sound of the scenes alone, (B, 1, S) in [-1, 1]."""

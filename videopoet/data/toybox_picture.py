@@ -122,12 +122,7 @@ def truth(scenes: Sequence[Scene], height: int, width: int, device: torch.device
     owner = torch.full(distance.shape, -1, device=device)
     tracks = torch.full((len(scenes), MAX_SUBJECTS, num_frames, 2), math.nan, device=device)
     centre = torch.tensor([width / 2 - 0.5, height / 2 - 0.5], device=device)
-    for slot, chosen in _slots(scenes):
-        motion = _Motion(*(part.to(device) for part in _motion([scenes[i] for i in chosen], slot)))
-        subjects = [scenes[i].subjects[slot] for i in chosen]
-        across, down = _local(motion, columns, rows)
-        body = _sample_fields(subjects, motion, across, down)[:, 0]
-        mask = body < 0
+    for slot, chosen, motion, across, down, mask in _silhouettes(scenes, columns, rows, device):
         later = _Motion(*map(_next_frame, motion))
         own = _turn(across, down, motion.cos, -motion.sin)
         next_across, next_down = _turn(*own, later.cos, later.sin)
@@ -140,9 +135,21 @@ def truth(scenes: Sequence[Scene], height: int, width: int, device: torch.device
         track = torch.stack([motion.x, motion.y], dim=-1).view(len(chosen), num_frames, 2)
         tracks[chosen, slot] = track * short_side + centre
     flow[:, :, -1] = 0.0
-    masks = torch.stack([owner == slot for slot in range(MAX_SUBJECTS)], dim=1)
     depth = (_NEAREST_DEPTH / distance).clamp(0, 1)[:, None]
-    return Truth(depth, flow * short_side, masks, tracks)
+    return Truth(depth, flow * short_side, _masks(owner), tracks)
+
+
+def masks(scenes: Sequence[Scene], height: int, width: int, device: torch.device | str = "cpu") -> Tensor:
+    """Where each subject is seen in the same pictures, bool (B, subjects, T, H, W)."""
+    columns, rows = _pixel_grid(height, width, device)
+    owner = torch.full((len(scenes), scenes[0].stage.num_frames, height, width), -1, device=device)
+    for slot, chosen, *_, mask in _silhouettes(scenes, columns, rows, device):
+        owner[chosen] = torch.where(mask, slot, owner[chosen])
+    return _masks(owner)
+
+
+def _masks(owner: Tensor) -> Tensor:
+    return torch.stack([owner == slot for slot in range(MAX_SUBJECTS)], dim=1)
 
 
 def _pixel_grid(height: int, width: int, device: torch.device | str) -> tuple[Tensor, Tensor]:
@@ -162,6 +169,15 @@ def _slots(scenes: Sequence[Scene]):
         chosen = [i for i, scene in enumerate(scenes) if len(scene.subjects) > slot]
         if chosen:
             yield slot, chosen
+
+
+def _silhouettes(scenes: Sequence[Scene], columns: Tensor, rows: Tensor, device: torch.device | str):
+    """(slot, indices of the scenes that have it, motion, own coordinates across and down, mask), the farthest first."""
+    for slot, chosen in _slots(scenes):
+        motion = _Motion(*(part.to(device) for part in _motion([scenes[i] for i in chosen], slot)))
+        across, down = _local(motion, columns, rows)
+        body = _sample_fields([scenes[i].subjects[slot] for i in chosen], motion, across, down)[:, 0]
+        yield slot, chosen, motion, across, down, body < 0
 
 
 def _lenses(scenes: Sequence[Scene], stage: Stage, device: torch.device | str, num_frames: int | None = None) -> _Eye:

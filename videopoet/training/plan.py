@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from videopoet.data import toybox
+from videopoet.data.tokenizer_batches import Windows
 from videopoet.errors import ConfigError
 from videopoet.generation import poet_folder
 from videopoet.models import construction
@@ -141,10 +142,12 @@ def _video_tokenizer(config: RunConfig, video: MagvitV2, gpus: int, teraflops: f
             size = kind.num_windows
             shape = (size, 3, kind.num_frames, kind.scale * world.height, kind.scale * world.width)
             tokens = size * math.prod(video.grid(*shape[2:]))
+            with rehearsal.without_values():
+                batch = Windows(torch.zeros(shape), torch.zeros(size, 1, *shape[2:], dtype=torch.bool))
             every = run.objective.gradient_penalty_every if objective.adversary is not None else 1
             for step, weight in ((0, 1 / every), (1, 1 - 1 / every)):  # the gradient penalty comes now and then
                 if weight:
-                    cost = step_costs.objective_cost(objective, shape, step, run.training.bf16)
+                    cost = step_costs.objective_cost(objective, batch, step, run.training.bf16)
                     batches.append(_Batch(count * weight * kind.share, tokens, cost))
     return _stage("video_tokenizer", objective.model, objective.adversary, run.training, batches, 0, gpus, teraflops)
 
@@ -158,8 +161,9 @@ def _audio_tokenizer(config: RunConfig, audio: SoundStream, gpus: int, teraflops
     # Filters are made once and kept, so they must be real ones.
     silence = torch.zeros(1, 1, num_samples)
     multi_scale_mel_loss(silence, silence, audio.sample_rate, floor=run.objective.mel_floor)
-    shape = (run.sounds.batch_size, 1, num_samples)
-    cost = step_costs.objective_cost(objective, shape, 1, run.training.bf16)
+    with rehearsal.without_values():
+        batch = torch.zeros(run.sounds.batch_size, 1, num_samples)
+    cost = step_costs.objective_cost(objective, batch, 1, run.training.bf16)
     tokens = run.sounds.batch_size * audio.num_quantizers * audio.num_frames(num_samples)
     batches = [_Batch(1.0, tokens, cost)]
     return _stage("audio_tokenizer", objective.model, objective.adversary, run.training, batches, 0, gpus, teraflops)

@@ -10,10 +10,10 @@ import torch
 from einops import rearrange
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from videopoet import runtime
 from videopoet.config import BaseConfig
+from videopoet.data.tokenizer_batches import Windows
 from videopoet.media.types import Audio, Image
 from videopoet.nn import losses
 from videopoet.nn.discriminators import (
@@ -37,6 +37,9 @@ class VideoConfig(BaseConfig):
     """Weight of the mean squared error."""
     absolute_weight: float = Field(default=0.0, ge=0)
     """Weight of the mean absolute error, which keeps edges sharper."""
+    subject_weight: float = Field(default=1.0, ge=1)
+    """How much more the error of a pixel on a subject, or next to one, weighs in both than another's: small things are
+    hard to keep, and what a clip is about. Where nobody knows of subjects all pixels weigh alike."""
     commitment_weight: float = Field(default=0.25, ge=0)
     entropy_weight: float = Field(default=0.1, ge=0)
     entropy_extra_steps: int = Field(default=2000, ge=0)
@@ -52,7 +55,7 @@ class VideoConfig(BaseConfig):
 
 
 class VideoReconstruction(Objective):
-    """Teaches a video tokenizer on pixels, (B, 3, T, H, W), in [-1, 1]."""
+    """Teaches a video tokenizer on windows of clips."""
 
     model: MagvitV2
 
@@ -72,10 +75,11 @@ class VideoReconstruction(Objective):
                     {"video": VideoDiscriminator(config.adversary), "lecam": losses.LeCamRegularizer()}
                 )
 
-    def __call__(self, batch: Tensor, step: int, generator: torch.Generator) -> Losses:
-        video, quantized = self.model(batch)
+    def __call__(self, batch: Windows, step: int, generator: torch.Generator) -> Losses:
+        video, quantized = self.model(batch.video)
         video = video.float()
-        squared, absolute = F.mse_loss(video, batch), F.l1_loss(video, batch)
+        error = video - batch.video
+        squared, absolute = self._weighted(error.square(), batch.subjects), self._weighted(error.abs(), batch.subjects)
         extra = 3 * max(0.0, 1 - step / self.config.entropy_extra_steps) if self.config.entropy_extra_steps else 0.0
         total = (
             self.config.squared_weight * squared
@@ -84,7 +88,7 @@ class VideoReconstruction(Objective):
             + self.config.entropy_weight * (1 + extra) * quantized.entropy
         )
         figures: dict[str, float | Tensor] = {
-            "psnr": 10 * torch.log10(4 / squared.detach()),
+            "psnr": 10 * torch.log10(4 / error.detach().square().mean()),
             "entropy": quantized.entropy.detach(),
             "commitment": quantized.commitment.detach(),
         }
@@ -92,13 +96,20 @@ class VideoReconstruction(Objective):
             fooling = losses.non_saturating_generator_loss(self.adversary["video"](video))
             total = total + self.config.adversarial_weight * fooling
             figures["adversarial"] = fooling.detach()
-        tokens = len(batch) * math.prod(self.model.grid(*batch.shape[2:]))
+        tokens = len(video) * math.prod(self.model.grid(*video.shape[2:]))
         return Losses(total, figures, made=video, tokens=tokens)
 
-    def adversary_loss(self, batch: Tensor, made: Tensor, step: int) -> Losses:
+    def _weighted(self, errors: Tensor, subjects: Tensor | None) -> Tensor:
+        """The mean of errors, (B, 3, T, H, W), in which subjects weigh more."""
+        if subjects is None or self.config.subject_weight == 1:
+            return errors.mean()
+        weights = 1 + (self.config.subject_weight - 1) * subjects
+        return (errors * weights).mean() / weights.mean()
+
+    def adversary_loss(self, batch: Windows, made: Tensor, step: int) -> Losses:
         assert self.adversary is not None
         penalize = self.config.gradient_penalty > 0 and step % self.config.gradient_penalty_every == 0
-        real = batch.detach().requires_grad_(penalize)
+        real = batch.video.detach().requires_grad_(penalize)
         real_logits, fake_logits = self.adversary["video"](real), self.adversary["video"](made)
         loss = losses.non_saturating_discriminator_loss(real_logits, fake_logits)
         total = loss + self.config.lecam_weight * self.adversary["lecam"](real_logits, fake_logits)

@@ -29,12 +29,11 @@ FEW_CHUNKS = 4
 Step = Callable[[Meter], None]
 
 
-def objective_cost(objective: Any, shape: tuple[int, ...], step: int, bf16: bool) -> Cost:
-    """A tokenizer's step on a batch of this shape, and its discriminator's."""
+def objective_cost(objective: Any, batch: Any, step: int, bf16: bool) -> Cost:
+    """A tokenizer's step on a batch, of tensors without values like its weights, and its discriminator's."""
     objective.model.train()
     module = nn.ModuleList([objective.model, *([objective.adversary] if objective.adversary is not None else [])])
     with rehearsal.without_values():
-        batch = torch.zeros(shape)
 
         def compute() -> None:
             if objective.adversary is not None:
