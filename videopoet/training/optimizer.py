@@ -92,12 +92,14 @@ def orthogonalize(matrix: Tensor, iterations: int = 5) -> Tensor:
     if x.dtype == torch.float32:
         # Every iterate is a polynomial of the first gram times x, so that only small squares need iterating. Fewer
         # digits than these do not bear that.
-        gram, factor = x @ x.T, None
-        for _ in range(iterations):
+        gram, factor = x @ x.T, torch.eye(len(x), dtype=x.dtype, device=x.device)
+        for iteration in range(iterations):
             step = b * gram + c * gram @ gram
             step.diagonal().add_(a)
-            gram, factor = step @ gram @ step, step if factor is None else step @ factor
-        x = x if factor is None else factor @ x
+            factor = step @ factor if iteration else step
+            if iteration < iterations - 1:
+                gram = step @ gram @ step
+        x = factor @ x
     else:
         for _ in range(iterations):
             gram = x @ x.T
