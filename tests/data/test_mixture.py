@@ -54,6 +54,19 @@ def test_every_task_makes_rows_with_something_to_predict(batches, task):
     assert ((rows.tokens >= low) & (rows.tokens < high))[rows.targets].all()
 
 
+def test_sound_is_tokenized_only_for_batches_that_hear(batches, monkeypatch):
+    heard = []
+    encode = batches.audio_tokenizer.encode
+    monkeypatch.setattr(batches.audio_tokenizer, "encode", lambda sound: heard.append(len(sound)) or encode(sound))
+    pool = batches.pool(0, 12)
+    batches.batch(find_task("text_to_video"), 3, pool, torch.Generator().manual_seed(0))
+    assert not heard
+    batches.batch(find_task("video_to_audio"), 3, pool, torch.Generator().manual_seed(0))
+    assert heard == [3]
+    sound = batches.world.sound([pool.scenes[7], pool.scenes[2]])
+    assert torch.equal(pool.codes["audio"][[7, 2]], encode(sound))
+
+
 def test_a_batch_beyond_its_pool_is_refused(batches):
     with pytest.raises(Exception, match="pool_clips"):
         batches.batch(find_task("text_to_video"), 13, batches.pool(0, 12), torch.Generator())

@@ -101,7 +101,7 @@ class Pool:
     texts: list[list[int]]
     """Empty where a clip has no caption."""
     codes: Mapping[str, Any]
-    """`video` (N, t, h, w) and `audio` (N, Q, s), or what gives them for numbers of clips."""
+    """`video` (N, t, h, w) and `audio` (N, Q, s), or what gives them for a list of clips."""
     world: World
     """The world in the size of these clips."""
     resolution: tuple[int, int] | None
@@ -172,14 +172,12 @@ class TaskBatches:
         world, resolution = self.shown(number)
         scenes = drawn_scenes(world, num_clips, runtime.generator(self.seed, "pool", number))
         scenes.sort(key=lambda scene: len(self.text_encoder.encode_caption(scene.caption)))
-        video_codes, audio_codes = [], []
+        video_codes = []
         for first in range(0, num_clips, 16):
-            clips = world.render(scenes[first : first + 16], device=self.device)
-            assert clips.audio is not None
+            clips = world.render(scenes[first : first + 16], device=self.device, audio=False)
             with runtime.autocast(self.device):
                 video_codes.append(self.video_tokenizer.encode(clips.video))
-                audio_codes.append(self.audio_tokenizer.encode(clips.audio))
-        codes = {"video": torch.cat(video_codes), "audio": torch.cat(audio_codes)}
+        codes = {"video": torch.cat(video_codes), "audio": _Heard(self, world, scenes)}
         texts = [self.text_encoder.encode_caption(scene.caption) for scene in scenes]
         return Pool(scenes, texts, codes, world, resolution)
 
@@ -267,6 +265,20 @@ class TaskBatches:
             keeps = _with_given(keeps, hidden and [None if mask is None else ~mask for mask in hidden])
         pairs = zip(video, keeps, strict=True)
         return torch.stack([conditions.masked_clip(clip, keep.to(video.device)) for clip, keep in pairs])
+
+
+class _Heard:
+    """The codes of clips' sound, made when a batch asks for them: most batches see, and hear nothing."""
+
+    def __init__(self, batches: TaskBatches, world: World, scenes: list[Scene]):
+        self.batches, self.world, self.scenes = batches, world, scenes
+
+    @torch.no_grad()
+    def __getitem__(self, chosen: list[int], /) -> Tensor:
+        device = self.batches.device
+        sound = self.world.sound([self.scenes[number] for number in chosen], device)
+        with runtime.autocast(device):
+            return self.batches.audio_tokenizer.encode(sound)
 
 
 def _named_views(task: Task) -> list[tuple[View, str]]:

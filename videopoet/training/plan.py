@@ -178,6 +178,7 @@ def _language_model(config: RunConfig, parts: PlannedParts, gpus: int, teraflops
         with rehearsal.without_values():
             adaptation.add_lora(model, run.lora, vocabulary.config.text_size)
     num_samples = round(world.num_frames / world.frame_rate * world.sample_rate)
+    heard = step_costs.encoding_flops(audio, (1, num_samples))
     turns = run.mixture.turns
     costs: dict[tuple, Cost] = {}  # tasks with rows of one shape cost the same
     batches, pool = [], 0.0
@@ -189,8 +190,8 @@ def _language_model(config: RunConfig, parts: PlannedParts, gpus: int, teraflops
             "video": video.grid(world.num_frames, height, width),
             "audio": (audio.num_quantizers, audio.num_frames(num_samples)),
         }
-        clip = step_costs.encoding_cost(video, audio, (3, world.num_frames, height, width), num_samples)
-        pool += clip.flops / step_costs.CLIPS_AT_ONCE * run.mixture.pool_clips / run.mixture.pool_batches * often
+        seen = step_costs.encoding_flops(video, (3, world.num_frames, height, width))
+        pool += seen * run.mixture.pool_clips / run.mixture.pool_batches * often
         for share in run.mixture.shares:
             if not (share.weight or share.early_weight):
                 continue
@@ -201,10 +202,11 @@ def _language_model(config: RunConfig, parts: PlannedParts, gpus: int, teraflops
             key = (share.batch_size, len(row.tokens), choices)
             if key not in costs:
                 costs[key] = step_costs.rows_cost(model, *key, run.training.bf16, gpus)
-            # Views that are changed in pixels are tokenized for each batch.
-            changed = share.batch_size * sum(view.change is not None for view in (*task.given, *task.predict))
-            flops = costs[key].flops + changed * clip.flops // step_costs.CLIPS_AT_ONCE
-            cost = replace(costs[key], flops=flops)
+            # Sound, and views that are changed in pixels, are tokenized for each batch.
+            views = (*task.given, *task.predict)
+            encoding = seen * sum(view.change is not None for view in views)
+            encoding += heard * any(view.modality == "audio" for view in views)
+            cost = replace(costs[key], flops=costs[key].flops + share.batch_size * encoding)
             batches.append(_Batch(share.weight * often, share.batch_size * len(row.tokens), cost))
     return _stage("language_model", model, None, run.training, batches, pool, gpus, teraflops, model.layers)
 
@@ -223,11 +225,8 @@ def _super_resolution(config: RunConfig, parts: PlannedParts, gpus: int, teraflo
                 tokens = size * 5 * math.prod(grid)  # a large clip has four times the codes of the small one
                 batches.append(_Batch(share / len(run.pairs.scales), tokens, cost))
         for side in (scale, 2 * scale):
-            shape = (3, world.num_frames, side * world.height, side * world.width)
+            flops = step_costs.encoding_flops(video, (3, world.num_frames, side * world.height, side * world.width))
             clips = max(1, run.pairs.pool_clips // scale**2)
-            with rehearsal.without_values():
-                clip = torch.zeros(1, *shape)
-                flops = rehearsal.cost_of(lambda clip=clip: video.encode(clip), video).flops
             encoding += flops * clips / run.pairs.pool_batches / len(run.pairs.scales)
     return _stage(
         "super_resolution", model, None, run.training, batches, encoding, gpus, teraflops, tuple(model.layers)

@@ -19,8 +19,6 @@ from videopoet.tokenizers.soundstream import SoundStream
 from videopoet.training import rehearsal
 from videopoet.training.rehearsal import Cost, Meter
 
-CLIPS_AT_ONCE = 16
-"""Clips that `data.mixture` tokenizes together."""
 MEAN_MASKED = 2 / math.pi
 """Share of codes that the cosine schedule of masked training hides on average."""
 FEW_CHUNKS = 4
@@ -52,12 +50,11 @@ def objective_cost(objective: Any, batch: Any, step: int, bf16: bool) -> Cost:
     return cost
 
 
-def encoding_cost(video: MagvitV2, audio: SoundStream, clip: tuple[int, ...], num_samples: int) -> Cost:
-    """Turning a batch of clips with their sound into codes."""
+def encoding_flops(codec: MagvitV2 | SoundStream, shape: tuple[int, ...]) -> int:
+    """Operations of turning one clip's pixels or samples, of this shape, into codes."""
     with rehearsal.without_values(), torch.no_grad(), rehearsal.autocast():
-        pixels, samples = torch.zeros(CLIPS_AT_ONCE, *clip), torch.zeros(CLIPS_AT_ONCE, 1, num_samples)
-        codecs = nn.ModuleList([video, audio]).eval()
-        return rehearsal.cost_of(lambda: (video.encode(pixels), audio.encode(samples)), codecs)
+        clip = torch.zeros(1, *shape)
+        return rehearsal.cost_of(lambda: codec.encode(clip), codec.eval()).flops
 
 
 def rows_cost(
