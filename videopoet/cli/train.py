@@ -40,6 +40,10 @@ def train(
         str | None, typer.Option(metavar="MODEL", help="Start from a model's weights: a folder, a hub id or `bundled`.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in the folder.")] = False,
+    minutes: Annotated[
+        float | None,
+        typer.Option(min=0, help="End after so many, with a checkpoint that --resume goes on from."),
+    ] = None,
     stages: Annotated[
         str | None,
         typer.Option(
@@ -61,7 +65,7 @@ def train(
     usual = "tiny" if data in (None, "toybox") else "fine_tune"
     config = override(presets.preset(preset or usual), assignments)
 
-    from videopoet.training import footage, run
+    from videopoet.training import ending, footage, run
 
     if stages is not None:
         config = config.model_copy(update={"stages": run.stage_names(stages)})
@@ -74,7 +78,15 @@ def train(
     config, notes = footage.fitted(config)
     for note in notes:
         say(f"warning: {note}")
-    poet = run.train(config, output, resume=resume)
+    try:
+        poet = run.train(config, output, resume=resume, minutes=minutes)
+    except ending.Ended as ended:
+        if ended.signal is not None:
+            raise
+        say(str(ended))
+        if as_json:
+            print_json({"poet": None, "figures": run.last_figures(output)})
+        return
     if os.environ.get("RANK", "0") != "0":  # of several processes that torchrun started, the first one speaks
         return
     for stage, figures in run.last_figures(output).items():

@@ -127,7 +127,15 @@ def train(run: LanguageModelRun, around: Surroundings) -> None:
         Prefetched(streams, ranks.count(), num_ahead=a_pool, num_workers=1, end=num_batches) as ahead,
     ):
         batches = read or (ahead if device.type == "cpu" else streams)
-        loop.train(objective, batches, training, folder, resume=around.resume, description="language model")
+        loop.train(
+            objective,
+            batches,
+            training,
+            folder,
+            resume=around.resume,
+            description="language model",
+            ending=around.ending,
+        )
     if adapted is not None:
         adaptation.merge(adapted)
     if ranks.rank() == 0:

@@ -27,6 +27,7 @@ from videopoet.errors import CheckpointError, ConfigError, DataError
 from videopoet.nn import ranks
 from videopoet.training import checkpoints, sharding
 from videopoet.training import optimizer as optimizers
+from videopoet.training.ending import Ending
 from videopoet.training.journal import Journal
 from videopoet.training.mean_weights import MeanWeights
 from videopoet.training.pace import Pace
@@ -119,6 +120,7 @@ def train(
     *,
     resume: bool = False,
     description: str = "training",
+    ending: Ending | None = None,
 ) -> None:
     """Train `objective.model` in place on `batches(index)`, a pure function, and leave its mean weights in it.
 
@@ -130,6 +132,7 @@ def train(
         CheckpointError: `resume` is on, and every checkpoint in the folder is broken or the newest intact one is of
             another seed or model.
         DataError: Ten steps in a row were left out; the last good checkpoint is named.
+        Ended: `ending` was due before the last step; what was done is saved.
     """
     folder = Path(folder)
     device = next(objective.model.parameters()).device
@@ -216,8 +219,11 @@ def train(
                     if journal is not None:
                         objective.model.eval()
                         journal.write(step, "validation", **objective.validate(folder / "samples" / f"step-{done:06d}"))
-            if done % config.checkpoint_every == 0 or done == config.num_steps:
+            ends = ending is not None and done < config.num_steps and ending.is_due()
+            if done % config.checkpoint_every == 0 or done == config.num_steps or ends:
                 state.save(folder, done)
+            if ending is not None and ends:
+                raise ending.error(done, config.num_steps)
     if journal is not None:
         journal.close()
     state.mean.copy_into_model()

@@ -24,6 +24,7 @@ from videopoet.generation.poet_folder import Parts
 from videopoet.nn import ranks
 from videopoet.tokenizers.base import Published
 from videopoet.training import journal, language_model, super_resolution, tokenizers
+from videopoet.training.ending import Ending
 from videopoet.training.language_model import LanguageModelRun
 from videopoet.training.super_resolution import SuperResolutionRun
 from videopoet.training.surroundings import Surroundings
@@ -78,8 +79,12 @@ def train(
     resume: bool = False,
     stages: tuple[StageName, ...] | None = None,
     device: torch.device | None = None,
+    minutes: float | None = None,
 ) -> Path:
     """Train the stages in order, without any named those of the config, and write the poet to `<output>/poet`.
+
+    Args:
+        minutes: How long the run may take before it ends after the step in hand; SIGINT and SIGTERM end it likewise.
 
     Returns:
         That folder.
@@ -89,6 +94,7 @@ def train(
             that the config has not.
         CheckpointError: A stage needs one that is not finished.
         DataError: Training diverged.
+        Ended: Time was up or a signal came; what was done is saved.
     """
     wanted = config.stages if stages is None else stages
     stages = tuple(stage for stage in STAGES if stage in wanted)
@@ -100,13 +106,19 @@ def train(
                 code="stage_unknown",
             )
         stages = STAGES[:-1]
-    with ranks.joined():
-        _train_stages(config, Path(output), resume, stages, device or runtime.best_device())
+    ending = Ending(minutes)
+    with ranks.joined(), ending.told_by_signals():
+        _train_stages(config, Path(output), resume, stages, device or runtime.best_device(), ending)
     return Path(output) / "poet"
 
 
 def _train_stages(
-    config: RunConfig, output: Path, resume: bool, stages: tuple[StageName, ...], device: torch.device
+    config: RunConfig,
+    output: Path,
+    resume: bool,
+    stages: tuple[StageName, ...],
+    device: torch.device,
+    ending: Ending,
 ) -> None:
     if ranks.rank() == 0:
         _check_output(output, config, resume)
@@ -140,6 +152,7 @@ def _train_stages(
         source_name=config.init_from,
         resume=resume,
         device=device,
+        ending=ending,
     )
     for stage in waiting:
         match stage:

@@ -75,7 +75,15 @@ def train(run: SuperResolutionRun, around: Surroundings) -> None:
 
     batches = Streams(made, run.training.seed, run.training.accumulation)
     folder = around.output / "super_resolution"
-    loop.train(objective, batches, run.training, folder, resume=around.resume, description="super-resolution")
+    loop.train(
+        objective,
+        batches,
+        run.training,
+        folder,
+        resume=around.resume,
+        description="super-resolution",
+        ending=around.ending,
+    )
     if ranks.rank() == 0:
         poet_folder.save(replace(parts, super_resolution=model), around.output / "poet", torch.bfloat16)
 

@@ -9,6 +9,7 @@ import torch
 
 from videopoet.data.world import World
 from videopoet.generation.poet_folder import Parts
+from videopoet.training.ending import Ending
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,3 +32,5 @@ class Surroundings:
     source_name: str | None
     resume: bool
     device: torch.device
+    ending: Ending
+    """What may end the run early."""

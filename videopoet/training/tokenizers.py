@@ -125,7 +125,15 @@ def _train(
 ) -> None:
     batches = Streams(source, training.seed, training.accumulation)
     folder = around.output / stage
-    loop.train(objective, batches, training, folder, resume=around.resume, description=stage.replace("_", " "))
+    loop.train(
+        objective,
+        batches,
+        training,
+        folder,
+        resume=around.resume,
+        description=stage.replace("_", " "),
+        ending=around.ending,
+    )
     if ranks.rank() == 0:
         tokenizer.save(folder / "final")
 

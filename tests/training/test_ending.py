@@ -1,0 +1,69 @@
+import os
+import signal
+
+import pytest
+import torch
+
+from tests.training.test_loop import Regression, batches, config
+from videopoet import cli, presets
+from videopoet.cli.program import exit_code_of
+from videopoet.config import override
+from videopoet.training import journal, loop, run
+from videopoet.training.ending import Ended, Ending
+
+
+def told(number, at):
+    """Batches during which the process is sent a signal."""
+
+    def read(index):
+        if index == at:
+            os.kill(os.getpid(), number)
+        return batches(index)
+
+    return read
+
+
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_lets_the_step_finish_and_the_run_goes_on_as_if_unbroken(tmp_path, number, exit_code, capsys):
+    whole = Regression()
+    loop.train(whole, batches, config(), tmp_path / "whole")
+    handlers = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
+    ending = Ending()
+    with pytest.raises(Ended, match="after step 6 of 12 because SIG") as caught, ending.told_by_signals():
+        loop.train(Regression(), told(number, 5), config(), tmp_path / "ended", ending=ending)
+    assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)] == handlers
+    assert exit_code_of(caught.value) == exit_code and "go on with --resume" in capsys.readouterr().err
+    resumed = Regression()
+    loop.train(resumed, batches, config(), tmp_path / "ended", resume=True, ending=Ending())
+    assert all(torch.equal(one, resumed.model.state_dict()[key]) for key, one in whole.model.state_dict().items())
+    assert len([entry for entry in journal.read(tmp_path / "ended") if entry["kind"] == "train"]) == 12
+
+
+def test_a_second_signal_ends_at_once():
+    with pytest.raises(KeyboardInterrupt), Ending().told_by_signals():
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_run_takes_its_minutes_in_slices(tmp_path):
+    slices = 0
+    while not (tmp_path / "checkpoint-0000012").exists():
+        slices += 1
+        with pytest.raises(Ended, match="its time is up") if slices < 12 else pytest.MonkeyPatch.context():
+            loop.train(Regression(), batches, config(), tmp_path, resume=True, ending=Ending(minutes=0))
+    assert slices == 12
+
+
+def test_the_command_ends_in_time_with_success_and_no_poet(tmp_path, capsys):
+    settings = ["video_tokenizer.training.num_steps=2", "audio_tokenizer.training.num_steps=2"]
+    stages = ("video_tokenizer", "audio_tokenizer")
+    arguments = ["train", "--preset", "tiny", "--stages", ",".join(stages), "-o", str(tmp_path), "--resume"]
+    arguments += [word for setting in settings for word in ("--set", setting)]
+    assert cli.run([*arguments, "--minutes", "0"]) == 0
+    shown = capsys.readouterr()
+    assert not shown.out and "after step 1 of 2 because its time is up" in shown.err
+    config = override(presets.preset("tiny"), settings).model_copy(update={"stages": stages})
+    with pytest.raises(Ended, match="step 1 of 2"):
+        run.train(config, tmp_path, resume=True, minutes=0)
+    run.train(config, tmp_path, resume=True)
+    assert all((tmp_path / stage / run.DONE).exists() for stage in stages)

@@ -1,0 +1,76 @@
+"""Ending a run before its last step: a signal or a time limit lets the step in hand finish, and its state is saved."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from types import FrameType
+
+from videopoet.errors import VideoPoetError
+from videopoet.nn import ranks
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Ended(VideoPoetError):
+    """A run that was told to end before its last step; it goes on with `resume`.
+
+    Attributes:
+        signal: What told it, or None where its time was up.
+    """
+
+    def __init__(self, message: str, signal: signal.Signals | None):
+        super().__init__(message, code="training_ended")
+        self.signal = signal
+        self.exit_code = 0 if signal is None else 128 + signal
+
+
+class Ending:
+    """Whether a run ends after the step in hand.
+
+    Args:
+        minutes: How long from now it may take; None sets no limit.
+    """
+
+    def __init__(self, minutes: float | None = None):
+        self._deadline = None if minutes is None else time.monotonic() + 60 * minutes
+        self._signal: signal.Signals | None = None
+
+    @contextlib.contextmanager
+    def told_by_signals(self) -> Iterator[None]:
+        """SIGINT and SIGTERM end the run; a second one does what it did before. Only the main thread hears them."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.getsignal(number) for number in SIGNALS}
+
+        def note(number: int, frame: FrameType | None) -> None:
+            self._signal = signal.Signals(number)
+            put_back()
+
+        def put_back() -> None:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+        for number in SIGNALS:
+            signal.signal(number, note)
+        try:
+            yield
+        finally:
+            put_back()
+
+    def is_due(self) -> bool:
+        """Whether it ends now: what the first process says."""
+        is_late = self._deadline is not None and time.monotonic() > self._deadline
+        return ranks.as_first_rank(is_late or self._signal is not None)
+
+    def error(self, num_done: int, num_steps: int) -> Ended:
+        """What to raise once the state after so many steps is saved."""
+        why = "its time is up" if self._signal is None else f"{self._signal.name} came"
+        return Ended(
+            f"training ended after step {num_done} of {num_steps} because {why}; nothing is lost; go on with --resume",
+            self._signal,
+        )
