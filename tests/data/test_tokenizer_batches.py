@@ -69,10 +69,12 @@ def test_crops_show_subjects_at_the_cost_of_whole_frames(world):
 
 
 def test_windows_know_where_their_subjects_are(world):
+    whole = Stage(num_batches=1, batch_size=3, num_frames=5)
+    assert VideoBatches(world, (whole,), seed=0)(0).subjects is None
     for frames in (1, 5):
         for crop_share in (0.0, 1.0):
             stage = Stage(num_batches=1, batch_size=3, num_frames=frames, crop_share=crop_share, crop_size=16)
-            video, subjects = VideoBatches(world, (stage,), seed=0)(0)
+            video, subjects = VideoBatches(world, (stage,), seed=0, with_subjects=True)(0)
             assert subjects.shape == (len(video), 1, *video.shape[2:]) and subjects.dtype == torch.bool
             assert 0 < subjects.float().mean() < 0.7
 

@@ -210,3 +210,10 @@ def test_a_device_that_is_not_here_is_refused(saved, device):
     with pytest.raises(ConfigError) as caught:
         VideoPoet.from_pretrained(saved, device=device)
     assert caught.value.code == "device_invalid"
+
+
+def test_the_folder_of_a_run_stands_for_its_poet(poet, tmp_path):
+    poet.save_pretrained(tmp_path / "run" / "poet")
+    assert poet_folder.find(tmp_path / "run") == tmp_path / "run" / "poet"
+    assert poet_folder.find(tmp_path / "run" / "poet") == tmp_path / "run" / "poet"
+    assert poet_folder.find(tmp_path) == tmp_path

@@ -57,3 +57,13 @@ def test_the_quantizer_stays_in_fp32_under_autocast():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         quantized = quantizer(torch.randn(1, 6, 1, 2, 2, dtype=torch.bfloat16))
     assert quantized.latents.dtype == torch.float32 and quantized.entropy.dtype == torch.float32
+
+
+@pytest.mark.parametrize("spherical", [False, True])
+def test_by_place_a_code_depends_on_its_own_latent_alone(spherical):
+    quantizer = LookupFreeQuantizer(6, group_bits=6, spherical=spherical, norm="place")
+    latents = torch.randn(1, 6, 2, 4, 4)
+    changed = latents.clone()
+    changed[..., 2:] = 5 + 9 * torch.randn(1, 6, 2, 4, 2)
+    assert torch.equal(quantizer.codes(changed)[..., :2], quantizer.codes(latents)[..., :2])
+    assert torch.equal(quantizer(latents).codes, quantizer.codes(latents))

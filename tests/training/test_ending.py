@@ -6,7 +6,6 @@ import torch
 
 from tests.training.test_loop import Regression, batches, config
 from videopoet import cli, presets
-from videopoet.cli.program import exit_code_of
 from videopoet.config import override
 from videopoet.training import journal, loop, run
 from videopoet.training.ending import Ended, Ending
@@ -23,18 +22,17 @@ def told(number, at):
     return read
 
 
-@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_lets_the_step_finish_and_the_run_goes_on_as_if_unbroken(tmp_path, number, exit_code, capsys):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_the_step_finish_and_the_run_goes_on_as_if_unbroken(tmp_path, number, caplog):
     whole = Regression()
     loop.train(whole, batches, config(), tmp_path / "whole")
     handlers = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
-    ending = Ending()
-    with pytest.raises(Ended, match="after step 6 of 12 because SIG") as caught, ending.told_by_signals():
-        loop.train(Regression(), told(number, 5), config(), tmp_path / "ended", ending=ending)
+    with pytest.raises(Ended, match="after step 6 of 12 because SIG") as caught:
+        loop.train(Regression(), told(number, 5), config(), tmp_path / "ended")
     assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)] == handlers
-    assert exit_code_of(caught.value) == exit_code and "go on with --resume" in capsys.readouterr().err
+    assert caught.value.signal == number and "ends after this step" in caplog.text
     resumed = Regression()
-    loop.train(resumed, batches, config(), tmp_path / "ended", resume=True, ending=Ending())
+    loop.train(resumed, batches, config(), tmp_path / "ended", resume=True)
     assert all(torch.equal(one, resumed.model.state_dict()[key]) for key, one in whole.model.state_dict().items())
     assert len([entry for entry in journal.read(tmp_path / "ended") if entry["kind"] == "train"]) == 12
 
@@ -52,6 +50,16 @@ def test_a_run_takes_its_minutes_in_slices(tmp_path):
         with pytest.raises(Ended, match="its time is up") if slices < 12 else pytest.MonkeyPatch.context():
             loop.train(Regression(), batches, config(), tmp_path, resume=True, ending=Ending(minutes=0))
     assert slices == 12
+
+
+@pytest.mark.parametrize(("number", "exit_code"), [(None, 0), (signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_the_command_says_what_ended_it(monkeypatch, tmp_path, capsys, number, exit_code):
+    def end(*_, **__):
+        raise Ended("training ended after step 3 of 9", number)
+
+    monkeypatch.setattr(run, "train", end)
+    assert cli.run(["train", "-o", str(tmp_path / "run")]) == exit_code
+    assert "after step 3 of 9" in capsys.readouterr().err
 
 
 def test_the_command_ends_in_time_with_success_and_no_poet(tmp_path, capsys):

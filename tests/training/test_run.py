@@ -172,3 +172,16 @@ def test_a_poet_that_is_trained_on_keeps_its_super_resolution_and_its_sampling(t
     kept = after.super_resolution.state_dict()
     assert all(torch.equal(kept[name], tensor) for name, tensor in parts.super_resolution.state_dict().items())
     assert (after.settings.temperature, after.settings.guidance_scale) == (0.7, 2.0)
+
+
+def test_the_config_of_a_run_is_read_back_and_other_files_are_refused(tmp_path):
+    config = presets.preset("tiny")
+    checkpoint.write_json(tmp_path / "config.json", config.to_dict())
+    assert run.read_config(tmp_path / "config.json") == config
+    (tmp_path / "words.txt").write_text("many words")
+    for name in ("words.txt", "absent.json"):
+        with pytest.raises(ConfigError, match=f"{name}' is missing or no JSON; a run's config.json fits"):
+            run.read_config(tmp_path / name)
+    checkpoint.write_json(tmp_path / "other.json", {"colour": "red"})
+    with pytest.raises(ConfigError):
+        run.read_config(tmp_path / "other.json")

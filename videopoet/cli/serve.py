@@ -143,8 +143,8 @@ def _check_host(host: str, has_keys: bool, insecure: bool) -> None:
     if host in ("127.0.0.1", "localhost", "::1") or has_keys or insecure:
         return
     raise ConfigError(
-        f"host '{host}' lets other machines in, and there is no key; loopback needs none; give --api-keys FILE, or "
-        "--insecure to let everyone in",
+        f"host '{host}' lets other machines in, and there is no key; loopback needs none; give `videopoet serve` "
+        "--api-keys FILE, or --insecure to let everyone in",
         code="key_needed",
     )
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from videopoet.cli.base import AsJson, app, check_folder, print_json, print_tree, say
+from videopoet.errors import ConfigError
 
 if TYPE_CHECKING:
     from videopoet.training.run import RunConfig
@@ -23,6 +24,10 @@ def train(
             help="The settings to start from: tiny, small, fine_tune, paper, paper_1b or paper_8b; without it "
             "fine_tune for footage, else tiny."
         ),
+    ] = None,
+    config_file: Annotated[
+        Path | None,
+        typer.Option("--config", metavar="FILE", help="The config.json of another run, in place of a preset."),
     ] = None,
     data: Annotated[
         str | None,
@@ -63,9 +68,16 @@ def train(
     flags = {"data": data, "init_from": init_from}
     assignments = [*(settings or []), *(f"{name}={value}" for name, value in flags.items() if value is not None)]
     usual = "tiny" if data in (None, "toybox") else "fine_tune"
-    config = override(presets.preset(preset or usual), assignments)
 
     from videopoet.training import ending, footage, run
+
+    begun = presets.preset(preset or usual) if config_file is None else run.read_config(config_file)
+    if config_file is not None and preset is not None:
+        raise ConfigError(
+            f"--config '{config_file}' and --preset {preset} both say what to begin with; leave one of them out",
+            code="config_invalid",
+        )
+    config = override(begun, assignments)
 
     if stages is not None:
         config = config.model_copy(update={"stages": run.stage_names(stages)})
@@ -81,12 +93,10 @@ def train(
     try:
         poet = run.train(config, output, resume=resume, minutes=minutes)
     except ending.Ended as ended:
-        if ended.signal is not None:
-            raise
         say(str(ended))
         if as_json:
             print_json({"poet": None, "figures": run.last_figures(output)})
-        return
+        raise typer.Exit(0 if ended.signal is None else 128 + ended.signal) from None
     if os.environ.get("RANK", "0") != "0":  # of several processes that torchrun started, the first one speaks
         return
     for stage, figures in run.last_figures(output).items():

@@ -80,14 +80,26 @@ class Windows(NamedTuple):
     video: Tensor
     """Pixels in [-1, 1], (B, 3, T, H, W)."""
     subjects: Tensor | None = None
-    """Where subjects are, with a pixel around them, bool (B, 1, T, H, W); None where nobody knows."""
+    """Where subjects are, with a pixel around them, bool (B, 1, T, H, W); None where nobody knows or asked."""
 
 
 class VideoBatches:
-    """Windows of clips in stages, such as images, then short clips, then whole clips."""
+    """Windows of clips in stages, such as images, then short clips, then whole clips.
 
-    def __init__(self, world: World, stages: tuple[Stage, ...], seed: int | str, device: torch.device | str = "cpu"):
+    Args:
+        with_subjects: Say where subjects are; crops find them in any case.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        stages: tuple[Stage, ...],
+        seed: int | str,
+        device: torch.device | str = "cpu",
+        with_subjects: bool = False,
+    ):
         self.world, self.stages, self.seed, self.device = world, stages, seed, device
+        self.with_subjects = with_subjects
 
     def __call__(self, index: int) -> Windows:
         stage = self._stage(index)
@@ -102,7 +114,8 @@ class VideoBatches:
         num_clips = -(-num_windows // kind.windows_per_clip)
         scenes = drawn_scenes(world, num_clips, generator)
         clips = world.render(scenes, device=self.device, audio=False).video
-        masks = world.masks(scenes, self.device)
+        wants_subjects = self.with_subjects or kind.crop_size is not None
+        masks = world.masks(scenes, self.device) if wants_subjects else None
         subjects = None if masks is None else _widened(masks.any(dim=1, keepdim=True))
         last = clips.shape[2] - kind.num_frames
         windows: list[Windows] = []

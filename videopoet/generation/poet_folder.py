@@ -195,7 +195,7 @@ def read_contents(folder: Path) -> Contents:
 
 
 def find(path: str | Path | None) -> Path:
-    """The folder of a poet: one of that path, one fetched from the hub, or for None the one that ships.
+    """The folder of a poet: one of that path or a run's, one fetched from the hub, or for None the one that ships.
 
     Raises:
         CheckpointError: There is none.
@@ -209,7 +209,8 @@ def find(path: str | Path | None) -> Path:
             )
         return BUNDLED
     if Path(path).is_dir():
-        return Path(path)
+        of_run = Path(path) / "poet"
+        return of_run if (of_run / CONTENTS).exists() and not (Path(path) / CONTENTS).exists() else Path(path)
     if isinstance(path, str) and _HUB_ID.fullmatch(path) and not Path(path).parent.is_dir():
         return pretrained.from_hub(path)
     raise CheckpointError(

@@ -9,7 +9,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from videopoet.nn.causal_conv import FrameNorm
+from videopoet.nn.causal_conv import FrameNorm, NormName, PastFrames, PlaceNorm
 
 
 class Quantized(NamedTuple):
@@ -34,9 +34,17 @@ class LookupFreeQuantizer(nn.Module):
             2 ** group_bits numbers; groups are taken as independent.
         inverse_temperature: Sharpness of the soft assignment.
         spherical: Put latents on the unit sphere first (BSQ), which bounds the quantization error.
+        norm: What latents are normalized by otherwise: a frame's statistics, or each place alone.
     """
 
-    def __init__(self, num_bits: int, group_bits: int = 9, inverse_temperature: float = 100.0, spherical: bool = False):
+    def __init__(
+        self,
+        num_bits: int,
+        group_bits: int = 9,
+        inverse_temperature: float = 100.0,
+        spherical: bool = False,
+        norm: NormName = "frame",
+    ):
         super().__init__()
         self.num_bits = num_bits
         self.num_groups = -(-num_bits // group_bits)
@@ -44,7 +52,10 @@ class LookupFreeQuantizer(nn.Module):
         self.spherical = spherical
         self.inverse_temperature = inverse_temperature
         # Without a norm, and one without affine, right before the signs LFQ does not train (its author's remark).
-        self.norm = FrameNorm(num_bits, affine=False, max_groups=1)
+        if norm == "frame":
+            self.norm = FrameNorm(num_bits, affine=False, max_groups=1)
+        else:
+            self.norm = PlaceNorm(num_bits, affine=False)
 
     def forward(self, latents: Tensor) -> Quantized:
         """Quantize latents, (B, num_bits, t, h, w), with the terms of the training loss."""
@@ -55,19 +66,19 @@ class LookupFreeQuantizer(nn.Module):
             straight_through = latents + (signs - latents).detach()
             return Quantized(straight_through, _pack(bits), self._entropy(latents), F.mse_loss(latents, signs))
 
-    def codes(self, latents: Tensor) -> Tensor:
+    def codes(self, latents: Tensor, past: PastFrames | None = None) -> Tensor:
         """The codes, (B, t, h, w), of latents, (B, num_bits, t, h, w)."""
         with torch.autocast(latents.device.type, enabled=False):
-            return _pack(self._normalize(latents.float()) > 0)
+            return _pack(self._normalize(latents.float(), past) > 0)
 
     def latents(self, codes: Tensor) -> Tensor:
         """The quantized latents, (B, num_bits, t, h, w), that codes, (B, t, h, w), stand for."""
         return self._signs(unpack_bits(codes, self.num_bits).movedim(-1, 1))
 
-    def _normalize(self, latents: Tensor) -> Tensor:
+    def _normalize(self, latents: Tensor, past: PastFrames | None = None) -> Tensor:
         if self.spherical:
             return F.normalize(latents, dim=1)
-        return self.norm(latents)
+        return self.norm(latents, past)
 
     def _signs(self, bits: Tensor) -> Tensor:
         scale = self.num_bits**-0.5 if self.spherical else 1.0

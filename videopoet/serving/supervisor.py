@@ -37,7 +37,8 @@ class Supervisor:
 
     def __init__(self, jobs: Jobs, count: int, arguments: Sequence[str], database: str | None = None):
         self.jobs, self.count, self.arguments = jobs, count, list(arguments)
-        self._environment = {**os.environ, **({DATABASE_VARIABLE: database} if database else {})}
+        # Without an address the queue is the file, whatever address a user keeps in the environment.
+        self._environment = {**os.environ, DATABASE_VARIABLE: database or ""}
         self.restarts = 0
         self.given_up = False
         """No worker could load its model."""

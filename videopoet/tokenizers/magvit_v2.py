@@ -94,7 +94,11 @@ class MagvitV2(VideoTokenizer):
         self.space_stride = config.space_stride
         self.encoder = Encoder(config)
         self.quantizer = LookupFreeQuantizer(
-            config.num_bits, config.entropy_group_bits, config.entropy_inverse_temperature, config.spherical
+            config.num_bits,
+            config.entropy_group_bits,
+            config.entropy_inverse_temperature,
+            config.spherical,
+            config.norm,
         )
         self.decoder = Decoder(config)
 
@@ -125,7 +129,7 @@ class MagvitV2(VideoTokenizer):
         load_weights(self, weights, name)
 
     def encode_whole(self, video: Tensor, past: PastFrames | None = None) -> Tensor:
-        return self.quantizer.codes(self.encoder(video, past))
+        return self.quantizer.codes(self.encoder(video, past), past)
 
     def decode_whole(self, codes: Tensor, past: PastFrames | None = None) -> Tensor:
         return self.decoder(self.quantizer.latents(codes), past).clamp(-1, 1)

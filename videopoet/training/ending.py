@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import signal
 import threading
 import time
 from collections.abc import Iterator
 from types import FrameType
 
-from videopoet.errors import VideoPoetError
 from videopoet.nn import ranks
+
+log = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class Ended(VideoPoetError):
+class Ended(Exception):
     """A run that was told to end before its last step; it goes on with `resume`.
 
     Attributes:
@@ -23,9 +25,8 @@ class Ended(VideoPoetError):
     """
 
     def __init__(self, message: str, signal: signal.Signals | None):
-        super().__init__(message, code="training_ended")
+        super().__init__(message)
         self.signal = signal
-        self.exit_code = 0 if signal is None else 128 + signal
 
 
 class Ending:
@@ -50,6 +51,7 @@ class Ending:
         def note(number: int, frame: FrameType | None) -> None:
             self._signal = signal.Signals(number)
             put_back()
+            log.warning("%s came: training ends after this step; a second one ends it at once", self._signal.name)
 
         def put_back() -> None:
             for number, handler in before.items():

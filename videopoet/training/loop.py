@@ -132,14 +132,14 @@ def train(
         CheckpointError: `resume` is on, and every checkpoint in the folder is broken or the newest intact one is of
             another seed or model.
         DataError: Ten steps in a row were left out; the last good checkpoint is named.
-        Ended: `ending` was due before the last step; what was done is saved.
+        Ended: SIGINT or SIGTERM came, or `ending` was due, before the last step; what was done is saved.
     """
     folder = Path(folder)
     device = next(objective.model.parameters()).device
     for module in (objective.model, objective.adversary):
         for tensor in module.state_dict().values() if module is not None else ():
             ranks.from_first_rank(tensor)
-    _freeze(objective.model, config.frozen)
+    freeze(objective.model, config.frozen)
     is_divided = config.sharding == "full" and ranks.count() > 1
     compute = sharding.divide(objective, device) if is_divided else objective
     state = _State(objective, config)
@@ -154,7 +154,11 @@ def train(
     journal = Journal(folder, first_step) if first else None
     pace = Pace(device, config.bf16)
     skipped_in_a_row, shown = 0, {}
-    with runtime.progress(config.num_steps - first_step, description, enabled=first) as advance:
+    ending = ending or Ending()
+    with (
+        runtime.progress(config.num_steps - first_step, description, enabled=first) as advance,
+        ending.told_by_signals(),
+    ):
         for step in range(first_step, config.num_steps):
             pace.begin()
             share = optimizers.schedule(step, config.num_steps, config.optimizer)
@@ -219,10 +223,10 @@ def train(
                     if journal is not None:
                         objective.model.eval()
                         journal.write(step, "validation", **objective.validate(folder / "samples" / f"step-{done:06d}"))
-            ends = ending is not None and done < config.num_steps and ending.is_due()
+            ends = done < config.num_steps and ending.is_due()
             if done % config.checkpoint_every == 0 or done == config.num_steps or ends:
                 state.save(folder, done)
-            if ending is not None and ends:
+            if ends:
                 raise ending.error(done, config.num_steps)
     if journal is not None:
         journal.close()
@@ -323,7 +327,12 @@ def _diverged(folder: Path, step: int, norm: float) -> DataError:
     return error
 
 
-def _freeze(module: nn.Module, prefixes: tuple[str, ...]) -> None:
+def freeze(module: nn.Module, prefixes: tuple[str, ...]) -> None:
+    """Leave parameters whose names begin with one of these out of training.
+
+    Raises:
+        ConfigError: No name begins with one.
+    """
     names = [name for name, _ in module.named_parameters()]
     for prefix in prefixes:
         if not any(name.startswith(prefix) for name in names):

@@ -7,7 +7,7 @@ rendering and reading clips, saving, validation, and what the processes themselv
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -34,7 +34,7 @@ from videopoet.tokenizers.soundstream import SoundStream
 from videopoet.training import adaptation, loop, optimizer, reconstruction, rehearsal, step_costs
 from videopoet.training.language_model import vocabulary_of, widened
 from videopoet.training.rehearsal import Cost
-from videopoet.training.run import RunConfig
+from videopoet.training.run import RunConfig, StageName
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class _Batch:
 
 
 def plan(config: RunConfig, gpus: int = 1, teraflops: float = 400.0) -> list[StagePlan]:
-    """Plan every stage of a run on so many GPUs, each of which sees batches of its own.
+    """Plan the stages of a run on so many GPUs, each of which sees batches of its own.
 
     Args:
         config: The run.
@@ -91,14 +91,14 @@ def plan(config: RunConfig, gpus: int = 1, teraflops: float = 400.0) -> list[Sta
         ConfigError: The run starts from a poet with tokenizers that others trained, which are not gone through.
     """
     parts = parts_of(config)
-    plans = [
-        _video_tokenizer(config, parts.video, gpus, teraflops),
-        _audio_tokenizer(config, parts.audio, gpus, teraflops),
-        _language_model(config, parts, gpus, teraflops),
-    ]
+    plans: dict[StageName, Callable[[], StagePlan]] = {
+        "video_tokenizer": lambda: _video_tokenizer(config, parts.video, gpus, teraflops),
+        "audio_tokenizer": lambda: _audio_tokenizer(config, parts.audio, gpus, teraflops),
+        "language_model": lambda: _language_model(config, parts, gpus, teraflops),
+    }
     if parts.super_resolution is not None:
-        plans.append(_super_resolution(config, parts, gpus, teraflops))
-    return plans
+        plans["super_resolution"] = lambda: _super_resolution(config, parts, gpus, teraflops)
+    return [plan() for stage, plan in plans.items() if stage in config.stages]
 
 
 def parts_of(config: RunConfig) -> PlannedParts:
@@ -132,6 +132,7 @@ def parts_of(config: RunConfig) -> PlannedParts:
 
 def _video_tokenizer(config: RunConfig, video: MagvitV2, gpus: int, teraflops: float) -> StagePlan:
     run, world = config.video_tokenizer, config.world
+    loop.freeze(video, run.training.frozen)
     with rehearsal.without_values():
         objective = reconstruction.VideoReconstruction(video, run.objective)
     batches, begun = [], 0
@@ -155,6 +156,7 @@ def _video_tokenizer(config: RunConfig, video: MagvitV2, gpus: int, teraflops: f
 def _audio_tokenizer(config: RunConfig, audio: SoundStream, gpus: int, teraflops: float) -> StagePlan:
     run, world = config.audio_tokenizer, config.world
     num_samples = run.sounds.num_samples or round(world.num_frames / world.frame_rate * world.sample_rate)
+    loop.freeze(audio, run.training.frozen)
     with rehearsal.without_values():
         objective = reconstruction.AudioReconstruction(audio, run.objective)
         audio.quantizer.initialized = torch.tensor(True)  # a constant keeps its value: the usual step is planned
@@ -177,6 +179,7 @@ def _language_model(config: RunConfig, parts: PlannedParts, gpus: int, teraflops
     if run.lora is not None:
         with rehearsal.without_values():
             adaptation.add_lora(model, run.lora, vocabulary.config.text_size)
+    loop.freeze(model, run.training.frozen)
     num_samples = round(world.num_frames / world.frame_rate * world.sample_rate)
     heard = step_costs.encoding_flops(audio, (1, num_samples))
     turns = run.mixture.turns
@@ -214,6 +217,7 @@ def _language_model(config: RunConfig, parts: PlannedParts, gpus: int, teraflops
 def _super_resolution(config: RunConfig, parts: PlannedParts, gpus: int, teraflops: float) -> StagePlan:
     run, world, video, model = config.super_resolution, config.world, parts.video, parts.super_resolution
     assert run is not None and model is not None
+    loop.freeze(model, run.training.frozen)
     batches, encoding = [], 0.0
     for scale in run.pairs.scales:
         size = max(1, run.pairs.batch_size // scale**2)

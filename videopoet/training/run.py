@@ -18,7 +18,7 @@ from videopoet.config import BaseConfig
 from videopoet.data import toybox
 from videopoet.data.token_batches import check_tokens
 from videopoet.data.world import World, open_worlds
-from videopoet.errors import ConfigError
+from videopoet.errors import CheckpointError, ConfigError
 from videopoet.generation import poet_folder
 from videopoet.generation.poet_folder import Parts
 from videopoet.nn import ranks
@@ -107,7 +107,7 @@ def train(
             )
         stages = STAGES[:-1]
     ending = Ending(minutes)
-    with ranks.joined(), ending.told_by_signals():
+    with ranks.joined():
         _train_stages(config, Path(output), resume, stages, device or runtime.best_device(), ending)
     return Path(output) / "poet"
 
@@ -168,6 +168,22 @@ def _train_stages(
         if ranks.rank() == 0:
             checkpoint.write_json(output / stage / DONE, {"machine": runtime.describe_machine()})
         ranks.wait()
+
+
+def read_config(path: str | Path) -> RunConfig:
+    """The settings that a run keeps in its folder as `config.json`.
+
+    Raises:
+        ConfigError: There is no such file, or it holds other things.
+    """
+    try:
+        values = checkpoint.read_json(path)
+    except CheckpointError:
+        raise ConfigError(
+            f"'{path}' is missing or no JSON; a run's config.json fits; name the one in its folder",
+            code="config_invalid",
+        ) from None
+    return RunConfig.from_dict(values)
 
 
 def check_source(config: RunConfig) -> None:

@@ -61,7 +61,7 @@ def train_video(run: VideoTokenizerRun, around: Surroundings) -> None:
     objective = reconstruction.VideoReconstruction(tokenizer, run.objective, *clips)
 
     def batches_of(shown: World, seed: int | str) -> VideoBatches:
-        return VideoBatches(shown, run.stages, seed, device)
+        return VideoBatches(shown, run.stages, seed, device, with_subjects=run.objective.subject_weight > 1)
 
     footage = None if around.footage is None else around.footage[0]
     source = _source(batches_of, around.world, footage, around.footage_share)
