@@ -22,11 +22,13 @@ from videopoet.cli.base import (
     TopK,
     TopP,
     app,
+    check_folder,
     check_output,
     print_json,
     say,
     writable,
 )
+from videopoet.cli.prompt_file import generate_all, read_prompts
 from videopoet.errors import ConfigError
 from videopoet.registry import component
 
@@ -36,6 +38,13 @@ def generate(
     words: Annotated[str | None, typer.Argument(metavar="PROMPT", help="What to make, in words.")] = None,
     task: Annotated[str, typer.Option(help="One of `videopoet tasks`.")] = "text_to_video",
     prompt: Annotated[str | None, typer.Option(help="The prompt, where it does not come first.")] = None,
+    prompt_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Many prompts, one on each line; --output is then a folder of files named <prompt>-<number>.",
+        ),
+    ] = None,
     negative_prompt: NegativePrompt = None,
     camera: Annotated[str | None, typer.Option(help="How the camera moves, such as 'zoom in'.")] = None,
     image: Annotated[Path | None, typer.Option(help="A picture to start from.")] = None,
@@ -68,7 +77,12 @@ def generate(
     device: Device = None,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same result.")] = None,
     count: Annotated[
-        int, typer.Option(min=1, help="So many results, of the seeds from --seed on, and a sheet that shows them all.")
+        int,
+        typer.Option(
+            min=1,
+            help="So many results, of the seeds from --seed on, and a sheet that shows them all; of a file of prompts, "
+            "so many of each.",
+        ),
     ] = 1,
     seconds: Annotated[float | None, typer.Option(help="Length.")] = None,
     num_frames: Annotated[int | None, typer.Option(help="Length in frames, instead of --seconds.")] = None,
@@ -93,6 +107,9 @@ def generate(
 
     Without --output the file goes to outputs/, and its path is printed; a caption is printed itself.
 
+    With --prompt-file the model is loaded once for all prompts. Results that are in the folder already are left: the
+    same command goes on where it was interrupted.
+
     With --preview the frames are there as soon as they are known, long before the clip with its sound is finished:
     open the .gif in a viewer that notices when a file changes. They are those of the finished clip. What is interrupted
     leaves its preview.
@@ -104,12 +121,16 @@ def generate(
             f"the prompt is given twice ('{words}', '{prompt}'); one is taken; leave out --prompt", code="prompt_twice"
         )
     row = find_task(task.replace("-", "_"))
+    prompts = None if prompt_file is None else _prompts(prompt_file, words or prompt, preview)
     seed = secrets.randbelow(2**31) if seed is None else seed
     suffixes = _suffixes(row)
     named = output is not None
-    if output is None and row.gives != ("text",):
+    if prompt_file is not None:
+        output = output or Path("outputs") / prompt_file.stem
+        check_folder(output)
+    elif output is None and row.gives != ("text",):
         output = Path("outputs") / f"{row.name}-{seed}{suffixes[0]}"
-    if output is not None:
+    if output is not None and prompts is None:
         check_output(output, suffixes)
     if preview is not None:
         _check_preview(row, preview)
@@ -143,6 +164,15 @@ def generate(
     poet = VideoPoet.from_pretrained(model, device=device)
     if chosen_decoder is not None:
         poet.decoder = chosen_decoder()
+    if prompts is not None and output is not None:
+        if not sound:
+            given["sound"] = False
+        written = generate_all(poet, row.name, prompts, output, suffixes[0], count, seed, metadata, given)
+        if as_json:
+            print_json({"results": written})
+        else:
+            print(output)
+        return
     if count > 1:
         with _showing(preview, count) as show:
             results = poet.variations(row.name, count=count, seed=seed, sound=sound, progress=True, **show, **given)
@@ -196,6 +226,17 @@ def reconstruct(
         print_json({**figures, "output": output and str(output)})
     else:
         print(f"PSNR {seen.psnr:.2f} dB, SSIM {seen.ssim:.4f}, {seen.bits_per_pixel:.4f} bits per pixel")
+
+
+def _prompts(path: Path, prompt: str | None, preview: Path | None) -> list[str]:
+    """The prompts of a file, beside which neither another nor a preview has a place."""
+    for name, other in (("a prompt", prompt), ("--preview", preview)):
+        if other is not None:
+            raise ConfigError(
+                f"--prompt-file '{path}' and {name} ('{other}') are both given; one fits; leave the other out",
+                code="prompt_twice",
+            )
+    return read_prompts(path)
 
 
 def _check_preview(row: Any, preview: Path) -> None:
