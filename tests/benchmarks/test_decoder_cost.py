@@ -1,5 +1,5 @@
 def test_a_difference_is_taken_prompt_by_prompt(benchmark):
-    difference = benchmark("row_parallel_cost").difference
+    difference = benchmark("decoder_cost").difference
     ones, others = [True, True, False, True] * 16, [True, False, False, True] * 16
     mean, low, high = difference(ones, others)
     assert mean == 25.0
