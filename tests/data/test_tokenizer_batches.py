@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from videopoet.data.tokenizer_batches import AudioBatches, Mixed, Sounds, Stage, VideoBatches, Windows, _cropped
+from videopoet.data.mixed import Mixed
+from videopoet.data.tokenizer_batches import AudioBatches, Sounds, Stage, VideoBatches, Windows, _cropped
 from videopoet.data.toybox import Config, ToyBox
 
 

@@ -10,7 +10,9 @@ from videopoet.config import override
 from videopoet.data import token_batches
 from videopoet.data.clips import Config
 from videopoet.data.prepare import prepare
-from videopoet.data.upscaling import PairsConfig
+from videopoet.data.prepared import PreparedClips
+from videopoet.data.toybox import ToyBox
+from videopoet.data.upscaling import PairBatches, PairsConfig
 from videopoet.errors import DataError
 from videopoet.media.types import Audio, Video
 from videopoet.training import run
@@ -81,6 +83,22 @@ def test_tokenizers_see_footage_beside_the_toy_box(dataset, tmp_path):
     figures = run.last_figures(tmp_path)["video_tokenizer"]["validation"]
     assert {"psnr", "psnr_footage"} <= set(figures) and figures["psnr"] != figures["psnr_footage"]
     assert list(tmp_path.glob("video_tokenizer/**/footage.png"))
+
+
+def test_super_resolution_sees_footage_beside_the_toy_box(dataset, footage, tmp_path, monkeypatch):
+    seen = []
+    pairs = PairBatches.pairs
+    monkeypatch.setattr(
+        PairBatches, "pairs", lambda self, *arguments: seen.append(type(self.world)) or pairs(self, *arguments)
+    )
+    settings = [*SHORT, "footage_share=0.5", "super_resolution.pairs.pool_batches=1"]
+    settings += ["super_resolution.training.num_steps=6", "super_resolution.training.seed=3"]
+    run.train(override(presets.tiny(), [*settings, f"footage={dataset}"]), tmp_path)
+    assert {PreparedClips, ToyBox} <= set(seen)
+    prepare(footage, tmp_path / "small", Config(height=32, width=32, num_frames=9))
+    config = override(presets.tiny(), [*settings, f"footage={tmp_path / 'small'}"])
+    with pytest.raises(DataError, match="64x64"):
+        run.train(config, tmp_path / "refused")
 
 
 def test_footage_beside_the_toy_box_has_to_have_its_size(dataset, tmp_path):

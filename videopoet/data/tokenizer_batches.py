@@ -5,8 +5,7 @@ Batch number `index` is a pure function of (seed, index), whatever was read befo
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated, Generic, NamedTuple, TypeVar
+from typing import Annotated, NamedTuple
 
 import torch
 from pydantic import Field
@@ -16,8 +15,6 @@ from torch.nn import functional as F
 from videopoet import runtime
 from videopoet.config import BaseConfig
 from videopoet.data.world import Scene, World, drawn_scenes
-
-T = TypeVar("T")
 
 FRAMES_PER_CLIP = 4
 """Of a clip that is rendered to train on single frames."""
@@ -158,17 +155,6 @@ def _cropped(window: Windows, size: int, generator: torch.Generator) -> Windows:
     )
     rows, columns = slice(top, top + size), slice(left, left + size)
     return Windows(video[..., rows, columns], None if subjects is None else subjects[..., rows, columns])
-
-
-class Mixed(Generic[T]):
-    """The batches of one source and, in a share of them by lot, those of another."""
-
-    def __init__(self, own: Callable[[int], T], other: Callable[[int], T], share: float, seed: int | str):
-        self.own, self.other, self.share, self.seed = own, other, share, seed
-
-    def __call__(self, index: int) -> T:
-        takes_other = float(torch.rand((), generator=runtime.generator(self.seed, "source", index))) < self.share
-        return self.other(index) if takes_other else self.own(index)
 
 
 class Sounds(BaseConfig):

@@ -32,6 +32,7 @@ from videopoet.training.tokenizers import AudioTokenizerRun, VideoTokenizerRun
 
 StageName = Literal["video_tokenizer", "audio_tokenizer", "language_model", "super_resolution"]
 STAGES: tuple[StageName, ...] = get_args(StageName)
+SHOWN_FOOTAGE: tuple[StageName, ...] = ("video_tokenizer", "super_resolution")
 DONE = "done.json"
 
 
@@ -41,10 +42,10 @@ class RunConfig(BaseConfig):
     data: str = "toybox"
     """Where clips come from: the toy box, or a folder that `videopoet prepare` wrote. It is shown in `world`'s size."""
     footage: str | None = None
-    """A folder that `videopoet prepare` wrote, whose clips the tokenizers see beside those of `data`, so that what is
-    real survives them too."""
+    """A folder that `videopoet prepare` wrote, whose clips the tokenizers and super-resolution see beside those of
+    `data`, so that what is real survives them too."""
     footage_share: float = Field(default=1 / 3, gt=0, lt=1)
-    """Share of the tokenizers' batches that are footage, by lot."""
+    """Share of their batches that are footage, by lot."""
     init_from: str | None = None
     """A poet whose weights every stage starts from, and whose tokenizers are used where their stage is not run:
     a folder, a hub id, or `bundled` for the one that ships. Its language model is taken as it is, of any architecture,
@@ -127,8 +128,8 @@ def _train_stages(
     world, validation = open_worlds(config.data, config.world)
     footage = None if config.footage is None else open_worlds(config.footage, config.world)
     _check_sizes(config, world, stages)
-    if footage is not None and "video_tokenizer" in stages:
-        _check_sizes(config, footage[0], ("video_tokenizer",))
+    if footage is not None:
+        _check_sizes(config, footage[0], tuple(stage for stage in stages if stage in SHOWN_FOOTAGE))
     source = None
     if config.init_from is not None:
         source = poet_folder.load(None if config.init_from == "bundled" else config.init_from, "cpu", torch.float32)

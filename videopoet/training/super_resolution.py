@@ -12,6 +12,7 @@ from torch import Tensor
 
 from videopoet import checkpoint, runtime
 from videopoet.config import BaseConfig
+from videopoet.data.mixed import mixed
 from videopoet.data.upscaling import PairBatches, Pairs, PairsConfig
 from videopoet.data.world import World
 from videopoet.errors import CheckpointError
@@ -70,10 +71,12 @@ def train(run: SuperResolutionRun, around: Surroundings) -> None:
         _sampler(parts, model, validation, known.pairs(seeds[:SAMPLED_CLIPS]), seeds[:SAMPLED_CLIPS], device),
     )
 
-    def made(seed: int | str) -> PairBatches:
-        return PairBatches(around.world, run.pairs, *codecs, seed, device)
+    def batches_of(shown: World, seed: int | str) -> PairBatches:
+        return PairBatches(shown, run.pairs, *codecs, seed, device)
 
-    batches = Streams(made, run.training.seed, run.training.accumulation)
+    footage = None if around.footage is None else around.footage[0]
+    source = mixed(batches_of, around.world, footage, around.footage_share)
+    batches = Streams(source, run.training.seed, run.training.accumulation)
     folder = around.output / "super_resolution"
     loop.train(
         objective,

@@ -24,9 +24,9 @@ class Surroundings:
     num_validation: int
     """How many of those a stage is measured on."""
     footage: tuple[World, World] | None
-    """Clips, and those held out of them, that tokenizers see beside those of `world`."""
+    """Clips, and those held out of them, that tokenizers and super-resolution see beside those of `world`."""
     footage_share: float
-    """Share of the tokenizers' batches that are footage."""
+    """Share of their batches that are footage."""
     source: Parts | None
     """The poet whose weights a stage starts from; None lets it start from fresh ones."""
     source_name: str | None

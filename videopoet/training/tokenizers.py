@@ -10,7 +10,8 @@ import torch
 
 from videopoet import checkpoint
 from videopoet.config import BaseConfig
-from videopoet.data.tokenizer_batches import AudioBatches, Mixed, Sounds, Stage, VideoBatches
+from videopoet.data.mixed import mixed
+from videopoet.data.tokenizer_batches import AudioBatches, Sounds, Stage, VideoBatches
 from videopoet.data.world import World, open_worlds
 from videopoet.errors import CheckpointError
 from videopoet.generation.poet_folder import Parts
@@ -24,7 +25,6 @@ from videopoet.training.streams import Streams
 from videopoet.training.surroundings import Surroundings
 
 T = TypeVar("T", bound=Tokenizer)
-B = TypeVar("B")
 
 
 class VideoTokenizerRun(BaseConfig):
@@ -64,7 +64,7 @@ def train_video(run: VideoTokenizerRun, around: Surroundings) -> None:
         return VideoBatches(shown, run.stages, seed, device, with_subjects=run.objective.subject_weight > 1)
 
     footage = None if around.footage is None else around.footage[0]
-    source = _source(batches_of, around.world, footage, around.footage_share)
+    source = mixed(batches_of, around.world, footage, around.footage_share)
     _train("video_tokenizer", tokenizer, objective, source, run.training, around)
 
 
@@ -87,7 +87,7 @@ def train_audio(run: AudioTokenizerRun, around: Surroundings) -> None:
         return AudioBatches(shown, run.sounds, seed, device)
 
     footage = around.footage[0] if around.footage is not None and around.footage[0].has_sound else None
-    source = _source(batches_of, world, footage, around.footage_share)
+    source = mixed(batches_of, world, footage, around.footage_share)
     _train("audio_tokenizer", tokenizer, objective, source, run.training, around)
 
 
@@ -101,18 +101,6 @@ def trained(output: Path, source: Parts | None) -> tuple[VideoTokenizer, AudioTo
         _finished(output, "video_tokenizer", MagvitV2, source and source.video_tokenizer),
         _finished(output, "audio_tokenizer", SoundStream, source and source.audio_tokenizer),
     )
-
-
-def _source(
-    batches_of: Callable[[World, int | str], Callable[[int], B]], world: World, footage: World | None, share: float
-) -> Callable[[int | str], Callable[[int], B]]:
-    """For a seed, the batches of the world, mixed with those of footage where there is some."""
-
-    def source(seed: int | str) -> Callable[[int], B]:
-        own = batches_of(world, seed)
-        return own if footage is None else Mixed(own, batches_of(footage, seed), share, seed)
-
-    return source
 
 
 def _train(
