@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +16,9 @@ import torch
 
 from videopoet import __version__
 from videopoet.runtime import describe_machine
+
+PEERS = ("transformers", "vector-quantize-pytorch", "phenaki-pytorch")
+"""Packages that benchmarks compare with; a row names the version of each that is loaded."""
 
 
 class Timing(NamedTuple):
@@ -46,7 +51,8 @@ def timed(function: Callable[[], Any], *, warmup: int = 1, repeats: int = 5) -> 
 
 def report(question: str, **figures: Any) -> None:
     """Print the answer to `question` as one JSON line, with the machine, the versions and the commit."""
-    found_on = {"machine": describe_machine(), "videopoet": __version__, "commit": _commit()}
+    peers = {name: metadata.version(name) for name in PEERS if name.replace("-", "_") in sys.modules}
+    found_on = {"machine": describe_machine(), "videopoet": __version__, **peers, "commit": _commit()}
     print(json.dumps({"question": question, **figures, **found_on}), flush=True)
 
 

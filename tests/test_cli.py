@@ -1,5 +1,7 @@
 import errno
 import json
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -302,3 +304,12 @@ def test_a_dry_run_checks_the_stages_too(tmp_path, capsys):
     assert cli.run(["train", "--dry-run", "--stages", "nothing", "-o", str(tmp_path / "run")]) == 2
     printed = capsys.readouterr()
     assert printed.out == "" and "unknown stage 'nothing'" in printed.err
+
+
+def test_every_task_has_a_command_in_the_docs(poet, root):
+    commands = re.findall(r"^    videopoet (generate .*)", (root / "docs" / "tasks.md").read_text(), re.MULTILINE)
+    for command in commands:
+        arguments = shlex.split(command)
+        arguments += ["--count", "1"] if "--count" in arguments else []
+        assert cli.run(arguments) == 0, command
+    assert sorted(task for task, _ in poet.asked) == sorted(TASKS)
