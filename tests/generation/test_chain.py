@@ -131,6 +131,9 @@ def test_a_chain_that_cannot_be_run_is_refused_before_a_token_is_chosen(poet, un
 def test_a_missing_file_and_a_missing_ability_are_found_first(poet, make_poet, untouched):
     with pytest.raises(MediaError, match=r"none\.png"):
         poet.chain([{"task": "image_to_video", "image": "none.png"}, {"task": "outpainting"}], seed=1)
+    for missing in ({"mask": "none.png"}, {"task": "stylization", "prompt": "a ball", "depth": "none.npy"}):
+        with pytest.raises(MediaError, match=r"step 2: .*none\."):
+            poet.chain([STORY[0], {"task": "inpainting", **missing}], seed=1)
     deaf = make_poet(tasks=("text_to_video", "outpainting"))
     with pytest.raises(TaskError, match="step 2: this model was not trained for stylization"):
         deaf.chain([STORY[0], STORY[2]], seed=1)

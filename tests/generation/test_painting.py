@@ -65,6 +65,13 @@ def test_a_smooth_clip_keeps_45_db_through_the_written_file(poet, tmp_path):
     assert psnr(made[..., 8:], given.frames[..., 8:]) >= 45
 
 
+def test_a_clip_full_of_detail_keeps_every_pixel_through_a_lossless_file(poet, random_clip, tmp_path):
+    given = random_clip(17)
+    paint(poet, video=given, mask="top_left").save(tmp_path / "made.mkv")
+    keep = keep_mask(REGIONS["top_left"], "hide_region", 17, 16, 16)
+    assert torch.equal(read_video(tmp_path / "made.mkv").frames[:, keep], given.frames[:, keep])
+
+
 def test_what_was_to_be_replaced_does_not_shine_through_the_seam():
     stream = runtime.generator("blend")
     original, made = (torch.rand(3, 2, 16, 16, generator=stream) * 2 - 1 for _ in range(2))

@@ -389,3 +389,11 @@ def test_a_real_clip_goes_on(poet, real_media):
     assert made.media.num_frames > 9 + 8
     heard = poet.generate("video_to_audio", video=str(path), seed=1).media
     assert (heard.height, heard.width) == (probe(path).height, probe(path).width)
+
+
+def test_a_picture_is_captioned_as_a_clip_at_rest(poet, random_picture, tmp_path):
+    picture = random_picture()
+    picture.save(tmp_path / "photo.png")
+    at_rest = Video(picture.frame[:, None].expand(-1, 17, -1, -1).contiguous(), 8.0)
+    caption = poet.generate("video_captioning", video=at_rest, seed=1).media
+    assert poet.generate("video_captioning", video=tmp_path / "photo.png", seed=1).media == caption

@@ -182,6 +182,11 @@ def test_a_camera_move_is_added_to_the_prompt_or_is_the_prompt():
     assert words(prompt=" ", camera="zoom in") == " "
 
 
+@pytest.mark.parametrize(("written", "move"), [("Zoom In", "zoom in"), ("FPV", "fpv shot"), ("arc_shot", "arc shot")])
+def test_a_camera_move_may_be_written_otherwise(written, move):
+    assert Request(task="text_to_video", prompt="a ball", camera=written).camera == move
+
+
 def test_an_unknown_camera_move_is_refused_and_the_known_ones_are_named():
     with pytest.raises(TaskError, match="'spin'.*pan left.*dolly zoom.*fpv shot") as caught:
         Request(task="text_to_video", prompt="a ball", camera="spin")

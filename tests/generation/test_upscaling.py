@@ -201,3 +201,22 @@ def test_what_would_not_fit_into_memory_is_refused(large):
         upscaling.upscale(large.parts, clip)
     assert refused.value.code == "video_too_large"
     assert upscaling.upscale(large.parts, Video(clip.frames[:, :1, :64, :64], 8.0)).frames.shape[2:] == (128, 128)
+
+
+def test_what_was_given_is_still_there_when_a_larger_result_is_scaled_down_again(large, random_clip, monkeypatch):
+    asked = []
+
+    def upscale(parts, media, *rest, faithful, **more):
+        asked.append(faithful)
+        return media
+
+    monkeypatch.setattr(upscaling, "upscale", upscale)
+    for task in ("text_to_video", "video_continuation", "inpainting"):
+        given = {"prompt": "a ball"} if task == "text_to_video" else {"video": random_clip(17)}
+        large.generate(task, upscale=2, seed=0, sound=False, progress=False, **given)
+    assert asked == [False, True, True]
+
+
+def test_guidance_towards_words_that_are_not_there_is_refused(large, random_clip):
+    with pytest.raises(TaskError, match="text_guidance is 6 and there is no prompt to follow"):
+        large.upscale(random_clip(17), text_guidance=6)

@@ -130,6 +130,20 @@ def test_a_gif_is_a_clip_of_the_same_length(clip, tmp_path):
     assert caught.value.code == "image_animated"
 
 
+@pytest.mark.parametrize("frame_rate", [8.0, 24000 / 1001])
+def test_an_mkv_keeps_every_bit(frame_rate, tmp_path):
+    frames = torch.randint(256, (3, 5, 37, 51), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    samples = torch.rand(2, 8000, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    Video(frames, frame_rate, Audio(samples, 16_000)).save(tmp_path / "clip.mkv", METADATA)
+    again = read_video(tmp_path / "clip.mkv")
+    assert torch.equal(again.frames, frames) and again.frame_rate == pytest.approx(frame_rate, rel=1e-3)
+    assert again.audio is not None and again.audio.sample_rate == 16_000
+    assert (again.audio.samples[:, :3000] - samples[:, :3000]).abs().max() < 1e-4
+    assert probe(tmp_path / "clip.mkv").metadata == METADATA
+    Video(frames, frame_rate).save(tmp_path / "silent.mkv")
+    assert read_video(tmp_path / "silent.mkv").audio is None
+
+
 def test_a_png_keeps_every_bit(clip, tmp_path):
     image = Image(clip.frames[:, 0])
     image.save(tmp_path / "picture.PNG", METADATA)
@@ -155,7 +169,7 @@ def test_a_foreign_comment_is_no_metadata(tmp_path):
     ("media", "name", "fitting"),
     [
         (Image(torch.zeros(3, 8, 8, dtype=torch.uint8)), "picture.jpg", ".png"),
-        (Video(torch.zeros(3, 1, 8, 8, dtype=torch.uint8), 8.0), "clip.mkv", ".mp4 and .gif"),
+        (Video(torch.zeros(3, 1, 8, 8, dtype=torch.uint8), 8.0), "clip.avi", ".mp4 and .gif and .mkv"),
         (Audio(torch.zeros(1, 8), 8000), "sound", ".wav"),
     ],
 )

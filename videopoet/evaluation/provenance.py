@@ -19,7 +19,8 @@ def model_hash(poet: VideoPoet) -> str:
     """sha256 over all weights, as float32, in the order of their names: the same on every device and in every dtype."""
     digest = hashlib.sha256()
     parts = poet.parts
-    for module in (parts.video_tokenizer, parts.audio_tokenizer, parts.language_model):
+    modules = (parts.video_tokenizer, parts.audio_tokenizer, parts.language_model, parts.super_resolution)
+    for module in (module for module in modules if module is not None):
         for name, tensor in sorted(module.state_dict().items()):
             digest.update(f"{name} {tuple(tensor.shape)}\n".encode())
             digest.update(tensor.detach().cpu().to(torch.float32).contiguous().numpy().tobytes())

@@ -80,6 +80,7 @@ def make(
                         factor,
                         composition.prompt,
                         composition.seed,
+                        faithful=composition.keeps_pixels,
                         on_step=lambda: steps.advance(1),
                     )
                     composition.show_again(made[number])

@@ -23,6 +23,7 @@ from videopoet.generation.request import Request
 from videopoet.generation.result import Result
 from videopoet.media.files import probe
 from videopoet.media.types import Audio, Image, Media, Video
+from videopoet.sequence.conditions import REGIONS
 from videopoet.sequence.tasks import Task, find_task
 
 Steps = Sequence[Mapping[str, Any]]
@@ -105,9 +106,11 @@ def link(steps: Steps, seed: int, hears: bool) -> list[Link]:
             links[-1].request()
         except TaskError as error:
             raise TaskError(f"step {number + 1}: {error}", code=error.code) from None
-        for name in ("image", "video", "audio"):
-            if isinstance(given.get(name), str | Path):
-                probe(given[name])
+        with _naming_step(number + 1):
+            for name in ("image", "video", "audio", "mask", "depth"):
+                file = given.get(name)
+                if isinstance(file, str | Path) and file not in REGIONS:
+                    _check_file(Path(file))
     return links
 
 
@@ -177,6 +180,12 @@ def _naming_step(number: int) -> Iterator[None]:
         yield
     except VideoPoetError as error:
         raise type(error)(f"step {number}: {error}", code=error.code) from error
+
+
+def _check_file(path: Path) -> None:
+    """Refuse a missing or broken file before anything is made; numbers (.npy) are read with their clip."""
+    if path.suffix.lower() != ".npy" or not path.is_file():
+        probe(path)
 
 
 def _task(step: Mapping[str, Any], number: int) -> Task:

@@ -278,13 +278,20 @@ class Composition:
         return lasting(Audio(window.decode_audio(made[0]["audio_out"]), window.sample_rate), seconds)
 
     def _caption(self) -> Making[str]:
-        """What a clip shows."""
+        """What a clip, or a picture as a clip at rest, shows."""
         task, window = self.request.row, self.window
         assert self.request.video is not None
-        clip = given.first_window(given.clip(self.request.video, window), window, self.warnings)
+        clip = given.first_window(given.picture_or_clip(self.request.video, window), window, self.warnings)
         self.num_steps = window.num_steps(task)
         made = yield from self._fill(task, [{"video_in": window.encode(window.filled_up(clip.pixels()))}])
         return self.parts.text_encoder.decode(made[0]["text_out"].tolist())
+
+    @property
+    def keeps_pixels(self) -> bool:
+        """Whether some of the result is what was given, as it was: what goes on from a clip, or is painted into it."""
+        views = [view for view in self.request.row.given if view.modality == "video"]
+        keeps = any(view.starts_output or view.change in ("hide_region", "keep_region") for view in views)
+        return keeps and self.request.video is not None
 
     @cached_property
     def hears(self) -> bool:

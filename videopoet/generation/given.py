@@ -56,6 +56,13 @@ def clip(
     )
 
 
+def picture_or_clip(given: str | Path | Video, window: Shape) -> str | Path | Video:
+    """What is given, of a picture a clip of that one frame."""
+    if isinstance(given, Video) or probe(given, limits=LIMITS).kind != "image":
+        return given
+    return Video(read_image(given, limits=LIMITS).frame[:, None], window.frame_rate)
+
+
 def untouched_clip(given: str | Path | Video) -> Video:
     """A clip as it is."""
     return given if isinstance(given, Video) else read_video(given, limits=LIMITS)

@@ -330,6 +330,12 @@ class VideoPoet:
         parts = self.parts
         upscaling.check(parts, factor)
         choosing = MaskedSampling(**(parts.settings.upscaling.to_dict() | sampling))
+        if prompt is None and sampling.get("text_guidance", 1) != 1:
+            raise TaskError(
+                f"text_guidance is {sampling['text_guidance']:g} and there is no prompt to follow; give one, or leave "
+                "it out",
+                code="input_missing",
+            )
         ids = None if prompt is None else torch.tensor(parts.text_encoder.encode(prompt))
         own = media if isinstance(media, Image) else given.untouched_clip(media)
         seed = runtime.drawn_seed() if seed is None else seed

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from videopoet.errors import TaskError
 from videopoet.generation.masked_decoding import MaskedSampling
 from videopoet.generation.sampling import Sampling
 from videopoet.media.types import Audio, Image, Video
-from videopoet.sequence.cameras import CAMERA_MOVES, with_camera
+from videopoet.sequence.cameras import CAMERA_MOVES, camera_move, with_camera
 from videopoet.sequence.conditions import REGIONS
 from videopoet.sequence.tasks import TASKS, Task, find_task
 
@@ -171,16 +170,17 @@ class Request:
         if self.box is not None:
             _check_box(self.box)
         if isinstance(self.mask, str) and self.mask not in REGIONS and not Path(self.mask).suffix:
-            close = difflib.get_close_matches(self.mask, REGIONS, n=3)
             raise TaskError(
-                f"unknown mask '{self.mask}'; there are {', '.join(close or REGIONS)}; name one of them, or a file",
+                f"unknown mask '{self.mask}'; there are {', '.join(REGIONS)}; name one of them, or a file",
                 code="mask_unknown",
             )
-        if self.camera is not None and self.camera not in CAMERA_MOVES:
-            raise TaskError(
-                f"unknown camera move '{self.camera}'; there are {', '.join(CAMERA_MOVES)}; name one of them",
-                code="camera_unknown",
-            )
+        if self.camera is not None:
+            if (move := camera_move(self.camera)) is None:
+                raise TaskError(
+                    f"unknown camera move '{self.camera}'; there are {', '.join(CAMERA_MOVES)}; name one of them",
+                    code="camera_unknown",
+                )
+            object.__setattr__(self, "camera", move)
         if self.seconds is not None and self.num_frames is not None:
             raise TaskError(
                 f"the length is given twice (seconds {self.seconds:g}, num_frames {self.num_frames}); one says it; "

@@ -1,4 +1,4 @@
-"""Writers: mp4 (H.264 and AAC, starts playing before it is whole), gif, png and wav. `files.write` chooses one.
+"""Writers: mp4 (H.264 and AAC, starts playing before it is whole), mkv (lossless), gif, png and wav.
 
 Settings of how a clip was made travel as JSON in the file's comment; nothing else about this machine is written.
 """
@@ -66,6 +66,34 @@ def write_mp4_of_parts(parts: Iterable[Video], path: Path, metadata: dict[str, A
             part = None  # before the next is made
             part = next(parts, None)
         writer.finish()
+
+
+def write_mkv(video: Video, path: Path, metadata: dict[str, Any] | None) -> None:
+    """FFV1 in RGB and 16-bit samples: every pixel comes back as it was."""
+    import av
+
+    rate = Fraction(video.frame_rate).limit_denominator(1001)
+    with av.open(f"file:{path}", "w", format="matroska", options={"fflags": "+bitexact"}) as file:
+        if metadata:
+            file.metadata["comment"] = comment(metadata)
+        stream = file.add_stream("ffv1", rate=rate)
+        stream.height, stream.width, stream.pix_fmt = video.height, video.width, "bgr0"
+        sound, audio_stream = video.audio, None
+        if sound is not None and sound.num_samples:
+            audio_stream = file.add_stream("pcm_s16le", rate=sound.sample_rate, layout=_layout(sound))
+        for number, frame in enumerate(video.frames.unbind(1)):
+            picture = av.VideoFrame.from_ndarray(_array(frame), format="rgb24").reformat(format="bgr0")
+            picture.pts, picture.time_base = number, 1 / rate
+            file.mux(stream.encode(picture))
+            if sound is not None and audio_stream is not None:
+                ends = [round(count / rate * sound.sample_rate) for count in (number, number + 1)]
+                if number + 1 == video.num_frames:
+                    ends[1] = max(ends[1], sound.num_samples)
+                if ends[0] < min(ends[1], sound.num_samples):
+                    file.mux(audio_stream.encode(_block(sound, *ends, "s16")))
+        file.mux(stream.encode(None))
+        if audio_stream is not None:
+            file.mux(audio_stream.encode(None))
 
 
 class _Mp4:

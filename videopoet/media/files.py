@@ -39,7 +39,7 @@ SOUND_GAP = 0.1
 """Seconds of sound that must be missing from a file before silence is put in their place."""
 
 WRITERS = {
-    Video: {".mp4": encoder.write_mp4, ".gif": encoder.write_gif},
+    Video: {".mp4": encoder.write_mp4, ".gif": encoder.write_gif, ".mkv": encoder.write_mkv},
     Image: {".png": encoder.write_png},
     Audio: {".wav": encoder.write_wav},
 }
@@ -200,7 +200,7 @@ def probe(path: str | Path, *, limits: Limits = DEFAULT_LIMITS) -> Facts:
 
 
 def write(media: Media, path: str | Path, metadata: dict[str, Any] | None = None) -> None:
-    """Write a video (.mp4, .gif), a picture (.png) or sound (.wav); the file is whole or absent.
+    """Write a video (.mp4, .gif or, without loss, .mkv), a picture (.png) or sound (.wav); the file is whole or absent.
 
     Args:
         media: What to write. A gif has no sound; an mp4 with an odd side gains one row or column.

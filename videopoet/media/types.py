@@ -148,7 +148,7 @@ class Video:
         return cls(_from_pixels(pixels), frame_rate, audio)
 
     def save(self, path: str | Path, metadata: dict[str, Any] | None = None) -> None:
-        """Write an .mp4 or .gif file; see `files.write`."""
+        """Write an .mp4, .gif or .mkv file; see `files.write`."""
         _write(self, path, metadata)
 
 

@@ -14,6 +14,12 @@ CAMERA_MOVES = (
 )
 
 
+def camera_move(name: str) -> str | None:
+    """The move of that name, in capitals or not, with or without the word `shot`; None where there is none."""
+    words = " ".join(name.lower().replace("_", " ").split())
+    return next((move for move in CAMERA_MOVES if words in (move, move.removesuffix(" shot"))), None)
+
+
 def with_camera(prompt: str | None, camera: str | None) -> str | None:
     """A prompt that asks for a camera move too; either alone is one, and an empty prompt stays what it is."""
     if prompt is None or camera is None:
