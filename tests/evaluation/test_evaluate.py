@@ -13,6 +13,7 @@ from videopoet.evaluation import baselines, prompts, samples
 from videopoet.evaluation import evaluate as evaluation
 from videopoet.evaluation.cases import Take
 from videopoet.evaluation.evaluate import answer_seed, evaluate
+from videopoet.evaluation.metrics.base import Figure, Weighty
 from videopoet.evaluation.provenance import model_hash
 from videopoet.evaluation.reading import oracle_hash
 from videopoet.evaluation.report_page import lines
@@ -342,3 +343,36 @@ def test_a_wrong_command_ends_in_one_line_before_any_work(tmp_path, capsys, opti
     assert cli.run(["evaluate", "-o", str(tmp_path / "r"), *options]) in (2, 3)
     (line,) = capsys.readouterr().err.splitlines()
     assert said in line and not (tmp_path / "r").exists()
+
+
+class Counted(Weighty):
+    """A metric with weights that counts answers."""
+
+    suites = ("text_to_image",)
+    figures = {"answers": Figure("", better="neither")}
+    least = 2
+    what_to_get = "a file"
+
+    def collect(self, case, take):
+        return 1
+
+    def summarize(self, collected, reference):
+        return {"answers": float(len(collected))}
+
+
+def test_a_report_names_the_weights_that_metrics_were_given(poet, tmp_path):
+    weights = tmp_path / "weights.pt"
+    weights.write_bytes(b"numbers")
+    report = evaluate(poet, tmp_path / "report", **SMALL, metrics=[("counted", Counted(weights))])
+    assert report["weights_sha256"] == {"counted": hashlib.sha256(b"numbers").hexdigest()}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [({"tasks": ["video_captioning"]}, "on none of video_captioning; it is on text_to_image"), ({}, "it needs 3")],
+)
+def test_a_metric_that_would_say_nothing_is_refused_before_anything_is_made(poet, tmp_path, monkeypatch, change, said):
+    monkeypatch.setattr(Counted, "least", 3)
+    with pytest.raises(ConfigError, match=said):
+        evaluate(poet, tmp_path / "report", **(SMALL | change), metrics=[("counted", Counted(tmp_path))])
+    assert not (tmp_path / "report").exists()

@@ -18,10 +18,10 @@ from typing import Any
 from videopoet import __version__, checkpoint, runtime
 from videopoet.data.toybox import ToyBox
 from videopoet.errors import CheckpointError, ConfigError
-from videopoet.evaluation import baselines, figures, prompts, provenance, report_page, samples
+from videopoet.evaluation import baselines, figures, plugins, prompts, provenance, report_page, samples
 from videopoet.evaluation.cases import Case, Take
 from videopoet.evaluation.figures import MODEL, REFERENCE, TOKENS, TRUTH, Tally
-from videopoet.evaluation.metrics.base import Metric, OverAll, PerPrompt
+from videopoet.evaluation.metrics.base import Metric, OverAll, PerPrompt, Weighty
 from videopoet.evaluation.prompts import Split
 from videopoet.evaluation.reading import oracle_hash
 from videopoet.evaluation.suites import (
@@ -88,6 +88,8 @@ def evaluate(
         )
     trained = poet.parts.settings.tasks
     chosen = suites_of([*trained, "tokenizer"] if tasks is None else list(tasks))
+    for name, metric in extra:
+        _check_asked(name, metric, chosen, count)
     window = Window(poet.parts)
     world = world_of(window, split)
     settings = {
@@ -102,6 +104,9 @@ def evaluate(
         "size": [window.num_frames, window.height, window.width],
         "frame_rate": window.frame_rate,
         "sampling": {task: asdict(poet.parts.settings.sampling_of(task)) for task in map(task_of, chosen)},
+        "weights_sha256": {
+            name: plugins.fingerprint(metric.weights) for name, metric in extra if isinstance(metric, Weighty)
+        },
     }
     _open(output, settings)
     began = time.perf_counter()
@@ -329,6 +334,21 @@ def answer_seed(suite: str, seed: int, number: int, repeat: int) -> int:
     """The seed of an answer; both prompts of a pair have the same."""
     digest = hashlib.sha256(f"{suite} {seed} {number} {repeat}".encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1
+
+
+def _check_asked(name: str, metric: Metric, chosen: Sequence[str], count: int) -> None:
+    """Refuse, before anything is made, a metric that would say nothing."""
+    carrying = [suite for suite in chosen if suite in metric.suites]
+    if not carrying:
+        raise ConfigError(
+            f"{name} is asked for, and measured on none of {', '.join(chosen)}; it is on {', '.join(metric.suites)}; "
+            "name one of these tasks",
+            code="metric_unfit",
+        )
+    if max(num_prompts(suite, count) for suite in carrying) < metric.least:
+        raise ConfigError(
+            f"{name} is asked for with {count} prompts; it needs {metric.least}; raise the count", code="metric_unfit"
+        )
 
 
 def _open(output: Path, settings: dict[str, Any]) -> None:
