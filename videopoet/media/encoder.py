@@ -86,11 +86,11 @@ def write_mkv(video: Video, path: Path, metadata: dict[str, Any] | None) -> None
             picture.pts, picture.time_base = number, 1 / rate
             file.mux(stream.encode(picture))
             if sound is not None and audio_stream is not None:
-                ends = [round(count / rate * sound.sample_rate) for count in (number, number + 1)]
+                start, end = (round(count / rate * sound.sample_rate) for count in (number, number + 1))
                 if number + 1 == video.num_frames:
-                    ends[1] = max(ends[1], sound.num_samples)
-                if ends[0] < min(ends[1], sound.num_samples):
-                    file.mux(audio_stream.encode(_block(sound, *ends, "s16")))
+                    end = max(end, sound.num_samples)
+                if start < min(end, sound.num_samples):
+                    file.mux(audio_stream.encode(_block(sound, start, end, "s16")))
         file.mux(stream.encode(None))
         if audio_stream is not None:
             file.mux(audio_stream.encode(None))
