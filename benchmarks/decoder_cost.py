@@ -70,12 +70,10 @@ def main() -> None:
                 all_right(read_clip(video, world.config.frame_rate), scene)
                 for video, scene in zip(videos, scenes[some], strict=True)
             ]
+        pairs = list(zip(readings, subjects, strict=True))
+        seen = {slot: [bool(is_right(slot, *pair)) for pair in pairs] for slot in ("colour", "motion")}
         figures = {}
-        for slot in ("colour", "motion", "everything"):
-            if slot == "everything":
-                verdicts = everything
-            else:
-                verdicts = [bool(is_right(slot, *pair)) for pair in zip(readings, subjects, strict=True)]
+        for slot, verdicts in (seen | {"everything": everything}).items():
             exact.setdefault(slot, verdicts)
             figures[slot] = {
                 "right_percent": percent(verdicts),

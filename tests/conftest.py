@@ -40,6 +40,19 @@ def real_media() -> Path:
     return REAL_MEDIA
 
 
+@pytest.fixture
+def stand_in(monkeypatch, tmp_path):
+    """`stand_in(fake)`: what commands load in place of a model; the test runs in an empty folder."""
+    import videopoet
+
+    def put(fake):
+        monkeypatch.setitem(vars(videopoet), "VideoPoet", fake)
+        monkeypatch.chdir(tmp_path)
+        return fake
+
+    return put
+
+
 @pytest.fixture(scope="session")
 def make_published():
     """Writes a tiny tokenizer of `transformers` with random weights into a folder, as the hub has them.

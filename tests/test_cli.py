@@ -44,11 +44,8 @@ class FakePoet:
 
 
 @pytest.fixture
-def poet(monkeypatch, tmp_path):
-    fake = FakePoet()
-    monkeypatch.setitem(vars(videopoet), "VideoPoet", fake)
-    monkeypatch.chdir(tmp_path)
-    return fake
+def poet(stand_in):
+    return stand_in(FakePoet())
 
 
 def only_line(capsys) -> str:

@@ -5,7 +5,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-import videopoet
 from videopoet import cli
 from videopoet.media.types import Image, Video
 
@@ -39,11 +38,8 @@ class FakePoet:
 
 
 @pytest.fixture
-def poet(monkeypatch, tmp_path):
-    fake = FakePoet()
-    monkeypatch.setitem(vars(videopoet), "VideoPoet", fake)
-    monkeypatch.chdir(tmp_path)
-    return fake
+def poet(stand_in):
+    return stand_in(FakePoet())
 
 
 def test_steps_are_written_as_words(poet, capsys):

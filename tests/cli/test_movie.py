@@ -4,7 +4,6 @@ from types import SimpleNamespace
 
 import pytest
 
-import videopoet
 from videopoet import cli
 from videopoet.generation.storyboard import Storyboard
 from videopoet.text_encoders.own_tokens import OwnTokens
@@ -31,11 +30,8 @@ class FakePoet:
 
 
 @pytest.fixture
-def poet(monkeypatch, tmp_path):
-    fake = FakePoet()
-    monkeypatch.setitem(vars(videopoet), "VideoPoet", fake)
-    monkeypatch.chdir(tmp_path)
-    return fake
+def poet(stand_in):
+    return stand_in(FakePoet())
 
 
 def test_an_idea_becomes_a_storyboard_and_a_movie(poet, capsys):

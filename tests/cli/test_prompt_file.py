@@ -4,7 +4,6 @@ from types import SimpleNamespace
 
 import pytest
 
-import videopoet
 from videopoet import cli
 
 
@@ -23,15 +22,16 @@ class FakePoet:
 
     @staticmethod
     def _saving(request):
-        return lambda path, metadata: Path(path).write_text(f"{request.prompt} {request.seed} {request.sound}")
+        def save(path, metadata):
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            Path(path).write_text(f"{request.prompt} {request.seed} {request.sound}")
+
+        return save
 
 
 @pytest.fixture
-def poet(monkeypatch, tmp_path):
-    fake = FakePoet()
-    monkeypatch.setitem(vars(videopoet), "VideoPoet", fake)
-    monkeypatch.chdir(tmp_path)
-    return fake
+def poet(stand_in):
+    return stand_in(FakePoet())
 
 
 def test_every_prompt_has_files_of_its_name_and_seeds_of_its_own(poet, capsys):
@@ -80,3 +80,17 @@ def test_a_file_that_does_not_fit_is_refused_before_a_model_is_loaded(poet, caps
     assert cli.run(["generate", *more, "--prompt-file", "p.txt"]) == 2
     assert said in capsys.readouterr().err
     assert not poet.batches and not Path("outputs").exists()
+
+
+def test_what_the_task_does_not_take_is_refused_before_anything_is_made(poet, capsys):
+    Path("p.txt").write_text("a ball")
+    assert cli.run(["generate", "--task", "unconditional", "--prompt-file", "p.txt"]) == 2
+    assert "prompt" in capsys.readouterr().err
+    assert not poet.batches and not Path("outputs").exists()
+
+
+def test_long_names_of_any_letters_fit_a_file_system(poet):
+    Path("p.txt").write_text("ü" * 150, encoding="utf-8")
+    assert cli.run(["generate", "--prompt-file", "p.txt", "-o", "made"]) == 0
+    (made,) = Path("made").iterdir()
+    assert made.name == "ü" * 90 + "-0.mp4"

@@ -5,7 +5,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-import videopoet
 from videopoet import cli
 from videopoet.media.types import Image
 
@@ -29,11 +28,8 @@ class FakePoet:
 
 
 @pytest.fixture
-def poet(monkeypatch, tmp_path):
-    fake = FakePoet()
-    monkeypatch.setitem(vars(videopoet), "VideoPoet", fake)
-    monkeypatch.chdir(tmp_path)
-    return fake
+def poet(stand_in):
+    return stand_in(FakePoet())
 
 
 def test_what_is_given_reaches_the_model_and_nothing_else(poet):

@@ -128,10 +128,11 @@ def generate(
     if prompt_file is not None:
         output = output or Path("outputs") / prompt_file.stem
         check_folder(output)
-    elif output is None and row.gives != ("text",):
-        output = Path("outputs") / f"{row.name}-{seed}{suffixes[0]}"
-    if output is not None and prompts is None:
-        check_output(output, suffixes)
+    else:
+        if output is None and row.gives != ("text",):
+            output = Path("outputs") / f"{row.name}-{seed}{suffixes[0]}"
+        if output is not None:
+            check_output(output, suffixes)
     if preview is not None:
         _check_preview(row, preview)
     given = {
@@ -164,9 +165,9 @@ def generate(
     poet = VideoPoet.from_pretrained(model, device=device)
     if chosen_decoder is not None:
         poet.decoder = chosen_decoder()
-    if prompts is not None and output is not None:
-        if not sound:
-            given["sound"] = False
+    if prompts is not None:
+        assert output is not None
+        given["sound"] = sound
         written = generate_all(poet, row.name, prompts, output, suffixes[0], count, seed, metadata, given)
         if as_json:
             print_json({"results": written})

@@ -35,8 +35,8 @@ def _everywhere(
 def run(arguments: list[str]) -> int:
     """Run one command line, without the program's name, and return its exit code.
 
-    0 is success; 2 wrong usage, 3 bad input, 4 the machine (disk, memory), 130 an interrupt,
-    143 a request to end, 1 a fault of ours.
+    0 is success; 2 wrong usage, 3 bad input, 4 the machine (disk, memory), 5 diverged training,
+    130 an interrupt, 143 a request to end, 1 a fault of ours.
     """
     words = arguments[: arguments.index("--")] if "--" in arguments else arguments
     debug = "--debug" in words

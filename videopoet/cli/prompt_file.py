@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from videopoet import VideoPoet
 
 LONGEST_NAME = 180
-"""Characters of a prompt that a file is named by."""
+"""Bytes of a prompt that a file is named by."""
 
 
 def read_prompts(path: Path) -> list[str]:
@@ -39,7 +39,7 @@ def read_prompts(path: Path) -> list[str]:
         if other != prompt:
             raise ConfigError(
                 f"two prompts of '{path}' would share a file: '{other}' and '{prompt}'; names are the first "
-                f"{LONGEST_NAME} characters, '/' as '_'; change one",
+                f"{LONGEST_NAME} bytes, '/' as '_'; change one",
                 code="prompt_file_invalid",
             )
     return prompts
@@ -71,12 +71,11 @@ def generate_all(
     missing = [each for each in written if not Path(each["output"]).exists()]
     if len(missing) < len(written):
         say(f"{len(written) - len(missing)} of {len(written)} files are there already, and are left as they are")
-    folder.mkdir(parents=True, exist_ok=True)
+    requests = [Request(task=task, prompt=each["prompt"], seed=each["seed"], **given) for each in missing]
     warnings: set[str] = set()
     for first in range(0, len(missing), MOST_ROWS):
-        group = missing[first : first + MOST_ROWS]
-        requests = [Request(task=task, prompt=each["prompt"], seed=each["seed"], **given) for each in group]
-        for each, result in zip(group, poet.generate_batch(requests), strict=True):
+        some = slice(first, first + MOST_ROWS)
+        for each, result in zip(missing[some], poet.generate_batch(requests[some]), strict=True):
             result.save(each["output"], metadata=metadata)
             for warning in sorted({*result.warnings} - warnings):
                 say(f"warning: {warning}")
@@ -85,6 +84,5 @@ def generate_all(
 
 
 def _stem(prompt: str) -> str:
-    return "".join(character if character.isprintable() and character not in "/\\" else "_" for character in prompt)[
-        :LONGEST_NAME
-    ]
+    name = "".join(character if character.isprintable() and character not in "/\\" else "_" for character in prompt)
+    return name.encode()[:LONGEST_NAME].decode(errors="ignore")

@@ -109,7 +109,7 @@ def link(steps: Steps, seed: int, hears: bool) -> list[Link]:
         with _naming_step(number + 1):
             for name in ("image", "video", "audio", "mask", "depth"):
                 file = given.get(name)
-                if isinstance(file, str | Path) and file not in REGIONS:
+                if isinstance(file, str | Path) and not (name == "mask" and file in REGIONS):
                     _check_file(Path(file))
     return links
 

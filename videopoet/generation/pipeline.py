@@ -330,9 +330,9 @@ class VideoPoet:
         parts = self.parts
         upscaling.check(parts, factor)
         choosing = MaskedSampling(**(parts.settings.upscaling.to_dict() | sampling))
-        if prompt is None and sampling.get("text_guidance", 1) != 1:
+        if prompt is None and "text_guidance" in sampling and choosing.text_guidance != 1:
             raise TaskError(
-                f"text_guidance is {sampling['text_guidance']:g} and there is no prompt to follow; give one, or leave "
+                f"text_guidance is {choosing.text_guidance:g} and there is no prompt to follow; give one, or leave "
                 "it out",
                 code="input_missing",
             )

@@ -116,7 +116,7 @@ def train(run: LanguageModelRun, around: Surroundings) -> None:
     def made(seed: int | str) -> TaskBatches:
         return TaskBatches(around.world, run.mixture, *parts, seed, device)
 
-    training, folder = run.training, around.output / "language_model"
+    training = run.training
     num_batches = training.num_steps * training.accumulation * ranks.count()
     streams = Streams(made, training.seed, training.accumulation)
     # One pool ahead: it is made while batches of the one before are trained on. A GPU would compute them one after the
@@ -127,15 +127,7 @@ def train(run: LanguageModelRun, around: Surroundings) -> None:
         Prefetched(streams, ranks.count(), num_ahead=a_pool, num_workers=1, end=num_batches) as ahead,
     ):
         batches = read or (ahead if device.type == "cpu" else streams)
-        loop.train(
-            objective,
-            batches,
-            training,
-            folder,
-            resume=around.resume,
-            description="language model",
-            ending=around.ending,
-        )
+        around.train("language_model", objective, batches, training)
     if adapted is not None:
         adaptation.merge(adapted)
     if ranks.rank() == 0:

@@ -77,16 +77,7 @@ def train(run: SuperResolutionRun, around: Surroundings) -> None:
     footage = None if around.footage is None else around.footage[0]
     source = mixed(batches_of, around.world, footage, around.footage_share)
     batches = Streams(source, run.training.seed, run.training.accumulation)
-    folder = around.output / "super_resolution"
-    loop.train(
-        objective,
-        batches,
-        run.training,
-        folder,
-        resume=around.resume,
-        description="super-resolution",
-        ending=around.ending,
-    )
+    around.train("super_resolution", objective, batches, run.training)
     if ranks.rank() == 0:
         poet_folder.save(replace(parts, super_resolution=model), around.output / "poet", torch.bfloat16)
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from videopoet.data.world import World
 from videopoet.generation.poet_folder import Parts
+from videopoet.training import loop
 from videopoet.training.ending import Ending
 
 
@@ -34,3 +37,17 @@ class Surroundings:
     device: torch.device
     ending: Ending
     """What may end the run early."""
+
+    def train(
+        self, stage: str, objective: loop.Objective, batches: Callable[[int], Any], training: loop.Config
+    ) -> None:
+        """Train a stage in its folder; see `loop.train`."""
+        loop.train(
+            objective,
+            batches,
+            training,
+            self.output / stage,
+            resume=self.resume,
+            description=stage.replace("_", " "),
+            ending=self.ending,
+        )

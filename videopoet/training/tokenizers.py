@@ -112,18 +112,9 @@ def _train(
     around: Surroundings,
 ) -> None:
     batches = Streams(source, training.seed, training.accumulation)
-    folder = around.output / stage
-    loop.train(
-        objective,
-        batches,
-        training,
-        folder,
-        resume=around.resume,
-        description=stage.replace("_", " "),
-        ending=around.ending,
-    )
+    around.train(stage, objective, batches, training)
     if ranks.rank() == 0:
-        tokenizer.save(folder / "final")
+        tokenizer.save(around.output / stage / "final")
 
 
 def _finished(output: Path, stage: str, own: type[T], source: T | None) -> T:
