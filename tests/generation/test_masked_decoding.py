@@ -18,22 +18,20 @@ def model():
     return model.eval()
 
 
-class Counted(torch.nn.Module):
-    """The model, and how many of the codes that it was shown were unknown."""
+class Counted:
+    """The model, how many of the codes that it was shown were unknown, and how often it was told what is known."""
 
     def __init__(self, model):
-        super().__init__()
-        self.config, self.logits, self.codes, self.inner, self.unknown = (
-            model.config,
-            model.logits,
-            model.codes,
-            model,
-            [],
-        )
+        self.config, self.logits, self.codes, self.inner = model.config, model.logits, model.codes, model
+        self.unknown, self.num_conditions = [], 0
 
-    def forward(self, codes, *rest):
+    def condition(self, *known):
+        self.num_conditions += 1
+        return self.inner.condition(*known)
+
+    def refine(self, codes, condition):
         self.unknown.append((len(codes), int((codes[0] == UNKNOWN).sum())))
-        return self.inner(codes, *rest)
+        return self.inner.refine(codes, condition)
 
 
 def given(rows=1):
@@ -51,6 +49,7 @@ def test_every_code_is_chosen_in_so_many_steps_each_choosing_some(model, num_ste
     counted, steps = Counted(model), []
     codes = decode(counted, *given(), MaskedSampling(num_steps=num_steps), streams(0), lambda: steps.append(1))
     assert (codes >= 0).all() and (codes < 64).all()
+    assert counted.num_conditions == 1
     left = [unknown for _, unknown in counted.unknown]
     assert len(left) == len(steps) == min(num_steps, 64)
     assert left[0] == 64 and all(later < earlier for earlier, later in zip(left, left[1:], strict=False))

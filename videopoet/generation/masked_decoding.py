@@ -67,10 +67,10 @@ def decode(
     unknown = codes == UNKNOWN
     num_unknown = int(unknown[0].sum())
     assert (unknown.sum(dim=1) == num_unknown).all(), "rows must have equally many unknown codes"
-    choosing = Sampling(temperature=sampling.temperature)
+    choosing, guided = Sampling(temperature=sampling.temperature), _guided(model, low_codes, text, sampling)
     steps = min(sampling.num_steps, num_unknown)  # each chooses one code at least
     for step in range(steps):
-        logits = _guided_logits(model, codes.view(shape), low_codes, text, sampling).flatten(1, 3)  # (B, N, G, V)
+        logits = guided(codes.view(shape)).flatten(1, 3)  # (B, N, G, V)
         noise = torch.stack([gumbel_noise(tuple(logits.shape[1:]), stream) for stream in generators]).to(codes.device)
         groups = sample(logits.flatten(0, 2), choosing, noise.flatten(0, 2)).view(logits.shape[:-1])
         chosen = model.codes(groups)
@@ -89,12 +89,13 @@ def decode(
     return codes.view(shape)
 
 
-def _guided_logits(
-    model: SuperResolution, codes: Tensor, low_codes: Tensor, text: Tensor, sampling: MaskedSampling
-) -> Tensor:
-    """Logits, (B, t, h, w, G, V), moved from those of nothing to those of the clip, and on to those of clip and text.
+def _guided(
+    model: SuperResolution, low_codes: Tensor, text: Tensor, sampling: MaskedSampling
+) -> Callable[[Tensor], Tensor]:
+    """What gives the logits, (B, t, h, w, G, V), of codes, (B, t, h, w), in each step.
 
-    The two scales are independent (InstructPix2Pix's form); what has no weight is not computed.
+    They are moved from those of nothing to those of the clip, and on to those of clip and text. The two scales are
+    independent (InstructPix2Pix's form); what has no weight is not computed.
     """
     towards_text, towards_low = sampling.text_guidance, sampling.low_resolution_guidance
     if bool((text == UNKNOWN).all()):
@@ -102,12 +103,15 @@ def _guided_logits(
     # nothing + low (clip - nothing) + text (both - clip)
     weights = ((1 - towards_low, False, False), (towards_low - towards_text, True, False), (towards_text, True, True))
     used = [entry for entry in weights if entry[0]]
-    noise = torch.full((len(codes),), sampling.noise, device=codes.device)
-    hidden = model(
-        codes.repeat(len(used), 1, 1, 1),
+    condition = model.condition(
         torch.cat([low_codes if sees else torch.full_like(low_codes, UNKNOWN) for _, sees, _ in used]),
         torch.cat([text if reads else torch.full_like(text, UNKNOWN) for _, _, reads in used]),
-        noise.repeat(len(used)),
+        torch.full((len(used) * len(low_codes),), sampling.noise, device=low_codes.device),
     )
-    parts = model.logits(hidden).float().chunk(len(used))
-    return torch.stack([weight * part for (weight, _, _), part in zip(used, parts, strict=True)]).sum(dim=0)
+
+    def logits(codes: Tensor) -> Tensor:
+        hidden = model.refine(codes.repeat(len(used), 1, 1, 1), condition)
+        parts = model.logits(hidden).float().chunk(len(used))
+        return torch.stack([weight * part for (weight, _, _), part in zip(used, parts, strict=True)]).sum(dim=0)
+
+    return logits

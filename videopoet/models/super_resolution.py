@@ -73,6 +73,29 @@ class Config(Shape):
         return self.num_bits // self.num_groups
 
 
+class Cutting(NamedTuple):
+    """How a grid is cut into windows."""
+
+    window: Grid
+    angles: Tensor
+    """Of the places in a window."""
+    inside: Tensor | None
+    """Where windows hold something; None where all are full."""
+
+
+class Condition(NamedTuple):
+    """What a clip's codes are chosen by, the same in every step of their decoding."""
+
+    low: Tensor
+    """The low-resolution clip, read, (B, t, h / 2, w / 2, D)."""
+    words: Tensor
+    """(B, 1 + L, D)"""
+    legible: Tensor
+    """Which of the words are there, bool (B, 1 + L)."""
+    cuttings: list[list[Cutting]]
+    """Of each kind of window, how it cuts the high-resolution grid and the low one."""
+
+
 class SuperResolution(nn.Module):
     """Masked high-resolution codes and what is known of the clip to hidden states, and those to logits."""
 
@@ -112,26 +135,31 @@ class SuperResolution(nn.Module):
             text: (B, L) int64 ids, UNKNOWN after their end; all UNKNOWN in a row without text.
             noise: (B,), the share of low-resolution codes that may be wrong.
         """
-        grid: Grid = codes.shape[1], codes.shape[2], codes.shape[3]
-        low_grid: Grid = low_codes.shape[1], low_codes.shape[2], low_codes.shape[3]
-        assert grid == (low_grid[0], 2 * low_grid[1], 2 * low_grid[2]), "high resolution is twice the low one"
-        mask, no_low, no_text = self.null_embedding.weight
-        kind = self.frame_embedding((torch.arange(grid[0], device=codes.device) > 0).long())[:, None, None]  # (t,1,1,D)
+        return self.refine(codes, self.condition(low_codes, text, noise))
 
-        x = torch.where((codes == UNKNOWN)[..., None], mask, self._embed(codes, self.code_embedding)) + kind
+    def condition(self, low_codes: Tensor, text: Tensor, noise: Tensor) -> Condition:
+        """What is known of clips before any of their codes is chosen; `forward` says what of."""
+        grid: Grid = low_codes.shape[1], low_codes.shape[2], low_codes.shape[3]
+        _, no_low, no_text = self.null_embedding.weight
         cuttings = [
-            _cuttings(self.config, limits, low_grid, len(codes), codes.device) for limits in self.config.windows
+            _cuttings(self.config, limits, grid, len(low_codes), low_codes.device) for limits in self.config.windows
         ]
         level = self.noise_embedding(noise[:, None].float())[:, None, None, None]  # (B, 1, 1, 1, D)
         low = self._embed(low_codes, self.low_embedding) + level
-        low = torch.where((low_codes == UNKNOWN)[..., None], no_low, low) + kind
+        low = torch.where((low_codes == UNKNOWN)[..., None], no_low, low) + self._kinds(grid[0])
         for number, layer in enumerate(self.reading):
             low = layer(low, cuttings[number % len(cuttings)][1])
-
         words = self.text_embedding(text.clamp_min(0)) + self.text_place_embedding.weight[: text.shape[1]]
         words = torch.cat([no_text.expand(len(words), 1, -1), words], dim=1)  # one key is always there to be read
-        legible = F.pad(text != UNKNOWN, (1, 0), value=True)
+        return Condition(low, words, F.pad(text != UNKNOWN, (1, 0), value=True), cuttings)
 
+    def refine(self, codes: Tensor, condition: Condition) -> Tensor:
+        """Hidden states of every place, (B, t, h, w, D), of codes, (B, t, h, w), some UNKNOWN, and what is known."""
+        low, words, legible, cuttings = condition
+        t, h, w = low.shape[1:4]
+        assert codes.shape[1:] == (t, 2 * h, 2 * w), "high resolution is twice the low one"
+        mask = self.null_embedding.weight[0]
+        x = torch.where((codes == UNKNOWN)[..., None], mask, self._embed(codes, self.code_embedding)) + self._kinds(t)
         # Each place starts from the low-resolution code that covers it: attention need not find it first.
         x = x + low.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
         for number, layer in enumerate(self.layers):
@@ -168,20 +196,15 @@ class SuperResolution(nn.Module):
         load_weights(model, {name: tensor.float() for name, tensor in tensors.items()}, folder)
         return model.eval()
 
+    def _kinds(self, num_frames: int) -> Tensor:
+        """What tells the first latent frame from the others, (t, 1, 1, D)."""
+        later = torch.arange(num_frames, device=self.frame_embedding.weight.device) > 0
+        return self.frame_embedding(later.long())[:, None, None]
+
     def _embed(self, codes: Tensor, table: nn.Embedding) -> Tensor:
         """The sum, (..., D), of the embeddings of the factors of codes, (...); UNKNOWN gives anything."""
         first = 2**self.config.group_bits * torch.arange(self.config.num_groups, device=codes.device)
         return table(self.groups(codes.clamp_min(0)) + first).sum(-2)
-
-
-class Cutting(NamedTuple):
-    """How a grid is cut into windows."""
-
-    window: Grid
-    angles: Tensor
-    """Of the places in a window."""
-    inside: Tensor | None
-    """Where windows hold something; None where all are full."""
 
 
 class Layer(nn.Module):
