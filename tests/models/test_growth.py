@@ -2,7 +2,9 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from videopoet.models.growth import HEAD_SPREAD, grow, widen_codes
+from videopoet.models import token_embedding
+from videopoet.models.growth import HEAD_SPREAD, grow, translate_codes, widen_codes
+from videopoet.models.token_embedding import TokenEmbedding
 from videopoet.runtime import generator
 
 
@@ -75,4 +77,27 @@ def test_codes_of_more_bits_begin_as_those_of_their_lower_bits(family, tied):
         assert torch.equal(head.weight.detach(), before[rows])
     if family == "phi":
         assert model.get_output_embeddings().bias.tolist() == rows
+    assert (model.get_input_embeddings().weight is model.get_output_embeddings().weight) == tied
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_translated_codes_begin_as_those_that_lay_in_their_places(tied):
+    config = AutoConfig.for_model(
+        "llama", vocab_size=20, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, tie_word_embeddings=tied
+    )
+    model = AutoModelForCausalLM.from_config(config)
+    embedding = TokenEmbedding(token_embedding.Config(width=8, num_bits=3, first_visual=6))
+    heads = [model.get_input_embeddings(), model.get_output_embeddings()]
+    before = [head.weight.detach().clone() for head in heads]
+    bits = embedding.signs(torch.arange(8)).float() @ embedding.bits_embedding.weight.T.detach()
+    # Each new code is an old one with its bits turned round; code 7 is never met.
+    new = torch.arange(7).repeat(10_000)
+    translate_codes(model, embedding, 6, 8, new, 7 - new)
+    for head, rows in zip(heads, before, strict=True):
+        found = head.weight.detach()
+        assert torch.equal(found[:6], rows[:6]) and torch.equal(found[14:], rows[14:])
+        torch.testing.assert_close(found[6:13], rows[7:14].flip(0), atol=1e-3, rtol=0)
+        torch.testing.assert_close(found[13], rows[7:14].mean(dim=0))
+    found = embedding.signs(torch.arange(7)).float() @ embedding.bits_embedding.weight.T.detach()
+    torch.testing.assert_close(found, bits[1:].flip(0), atol=1e-3, rtol=0)
     assert (model.get_input_embeddings().weight is model.get_output_embeddings().weight) == tied

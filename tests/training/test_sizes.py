@@ -7,6 +7,7 @@ from videopoet.config import override
 from videopoet.errors import ConfigError, TaskError
 from videopoet.generation.pipeline import VideoPoet
 from videopoet.sequence.tasks import TASKS
+from videopoet.tokenizers.magvit_v2 import MagvitV2
 from videopoet.training import run
 from videopoet.training.plan import plan
 
@@ -77,3 +78,21 @@ def test_a_model_goes_on_in_codes_of_more_bits(folder, tmp_path):
     assert grown.generate("text_to_video", prompt="a red ball", seed=1).media.num_frames == 9
     planned = {stage.stage: stage.parameters for stage in plan(more)}
     assert planned["language_model"]["tables"] == grown.parts.language_model.head_weight.numel()
+
+
+def test_another_tokenizers_codes_begin_as_those_that_lay_in_their_places(folder, tmp_path):
+    told = "language_model.translated_clips=8"
+    more = config(SIZES, told, f"init_from={folder / 'poet'}", "language_model.training.num_steps=1")
+    run.train(more, tmp_path, stages=("video_tokenizer", "language_model"))
+    before, after = (VideoPoet.from_pretrained(place / "poet").parts for place in (folder, tmp_path))
+    first, last = before.vocabulary.range("video")
+    moved = (after.language_model.head_weight - before.language_model.head_weight).abs().mean(dim=1)
+    assert moved[first:last].mean() > 5 * moved[:first].mean()
+
+
+def test_codes_of_another_grid_cannot_be_translated(folder, tmp_path):
+    more = config("language_model.translated_clips=8", f"init_from={folder / 'poet'}")
+    coarse = more.video_tokenizer.model.model_copy(update={"patch_size": 8})
+    MagvitV2(coarse).save(tmp_path / "video_tokenizer" / "final")
+    with pytest.raises(ConfigError, match="2x2 now and were 3x4x4.*set language_model.translated_clips=0"):
+        run.train(more, tmp_path, stages=("language_model",), resume=True)

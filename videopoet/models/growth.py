@@ -1,4 +1,5 @@
-"""Room for media tokens in a language model that was trained on text: new rows after the old ones, which stay."""
+"""Room for media tokens in a language model that was trained on text: new rows after the old ones, which stay; and
+codes of another tokenizer in the place of those that a model knows."""
 
 from __future__ import annotations
 
@@ -7,11 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from videopoet.models.token_embedding import TokenEmbedding
+
 HEAD_SPREAD = 0.25
 """Spread of new rows that are read as logits, in that of the old ones. With all of it a model that has learned nothing
 of media would be as sure of its first guesses as it is of words."""
 _MIXED = 8
 _CHUNK = 4096
+_RARE = 2.0
+"""As many times as this, every new code is taken to have been met in the place of old ones of all kinds."""
 
 
 @torch.no_grad()
@@ -47,6 +52,44 @@ def widen_codes(backbone: Any, first: int, num_codes: int, wanted: int) -> None:
         backbone.resize_token_embeddings(len(rows), mean_resizing=False)
     for tensor, values in zip(_tables(backbone), old, strict=True):
         tensor.copy_(values[rows])
+
+
+@torch.no_grad()
+def translate_codes(
+    backbone: Any, embedding: TokenEmbedding, first: int, num_codes: int, new: Tensor, old: Tensor
+) -> None:
+    """Let a model, in place, take each visual code for what stood in the same places when another tokenizer wrote.
+
+    A row becomes the mean of the rows of the old codes in its places, and what the bits of codes say is fitted to the
+    mean of what those of the old ones said.
+
+    Args:
+        backbone: A Hugging Face causal LM.
+        embedding: What its visual codes add to their rows.
+        first: Id of the visual code 0.
+        num_codes: C, how many there are.
+        new: int64 (N,) codes of the tokenizer that the model is to know, in [0, C).
+        old: Those that the one it knows wrote in the same places, likewise.
+    """
+    pairs, counts = torch.unique(new * num_codes + old, return_counts=True)
+    places = torch.stack([pairs // num_codes, pairs % num_codes])
+    met = torch.sparse_coo_tensor(places, counts.float(), (num_codes, num_codes), check_invariants=True)
+    often, often_old = (torch.bincount(codes, minlength=num_codes).float() for codes in (new, old))
+
+    def means(values: Tensor) -> Tensor:
+        values = values.float()
+        usual = often_old @ values / often_old.sum()
+        return (torch.sparse.mm(met, values) + _RARE * usual) / (often[:, None] + _RARE)
+
+    for tensor in _tables(backbone):
+        rows = tensor[first : first + num_codes]  # a head's bias has single numbers
+        rows.copy_(means(rows.reshape(num_codes, -1)).reshape(rows.shape))
+    bits = embedding.bits_embedding
+    if bits is not None:
+        signs = embedding.signs(torch.arange(num_codes)).float()
+        weights = often.sqrt()[:, None]
+        wanted = means(signs @ bits.weight.float().T)
+        bits.weight.copy_(torch.linalg.lstsq(weights * signs, weights * wanted).solution.T)
 
 
 def _tables(backbone: Any) -> list[Tensor]:

@@ -164,6 +164,10 @@ class LanguageModel(nn.Module):
         growth.widen_codes(self.backbone, first, num_codes, wanted)
         self.embedding = self.embedding.widened((wanted - 1).bit_length(), len(self.head_weight))
 
+    def translate_codes(self, first: int, num_codes: int, new: Tensor, old: Tensor) -> None:
+        """Take visual codes for those of another tokenizer in the same places; see `growth.translate_codes`."""
+        growth.translate_codes(self.backbone, self.embedding, first, num_codes, new, old)
+
     @property
     def num_layers(self) -> int:
         return self.weights.config.get_text_config().num_hidden_layers

@@ -98,10 +98,13 @@ class TokenEmbedding(nn.Module):
         """What the bits of a visual token say; 0.0 where bits are left out."""
         if self.bits_embedding is None:
             return 0.0
-        codes = (tokens - self.config.first_visual).clamp_min(0).unsqueeze(-1)
-        bits = (codes >> torch.arange(self.config.num_bits, device=tokens.device)) & 1
-        signs = (2 * bits - 1).to(self.bits_embedding.weight.dtype)
+        signs = self.signs((tokens - self.config.first_visual).clamp_min(0)).to(self.bits_embedding.weight.dtype)
         return self.bits_embedding(signs) * (modality == self.VIDEO).unsqueeze(-1)
+
+    def signs(self, codes: Tensor) -> Tensor:
+        """The bits of visual codes (...) as -1 and 1, (..., num_bits)."""
+        bits = (codes.unsqueeze(-1) >> torch.arange(self.config.num_bits, device=codes.device)) & 1
+        return 2 * bits - 1
 
     def of_features(self, features: Tensor) -> Tensor:
         """Embeddings, (..., D), of a text encoder's features, (..., F): what stands in a row for a prompt (3.1)."""

@@ -6,12 +6,15 @@ from pathlib import Path
 
 import torch
 from pydantic import Field
+from torch import Tensor
 
 from videopoet import runtime
 from videopoet.config import BaseConfig
 from videopoet.data.mixture import MixtureConfig, TaskBatches
 from videopoet.data.token_batches import Prefetched, from_tokens
 from videopoet.data.toybox import ToyBox
+from videopoet.data.world import drawn_scenes
+from videopoet.errors import ConfigError
 from videopoet.generation.pipeline import VideoPoet
 from videopoet.generation.request import Settings
 from videopoet.models import construction, language_model
@@ -30,6 +33,9 @@ from videopoet.training.adaptation import LoraConfig
 from videopoet.training.streams import Streams
 from videopoet.training.surroundings import Surroundings
 
+_AT_ONCE = 16
+"""Clips that are tokenized together where codes are translated."""
+
 
 class LanguageModelRun(BaseConfig):
     """The stage of the language model, which learns the codes of both tokenizers."""
@@ -43,6 +49,9 @@ class LanguageModelRun(BaseConfig):
     """Train low-rank changes of the layers, and all of what is new to a text model; None trains every weight."""
     keep_text: bool = False
     """Leave the rows of text ids as they are, as LoRA always does."""
+    translated_clips: int = Field(default=0, ge=0)
+    """Clips that show a model which `init_from` brings what the codes of a new video tokenizer stand for: those that it
+    knows, in the same places. 0 lets it find out in training."""
     draft_width: int = Field(default=0, ge=0)
     """Width inside the head that drafts tokens for the speculative decoder, and learns beside the model; 0 makes none,
     and one that `init_from` brings stays what it is."""
@@ -185,6 +194,8 @@ def _beginning(
     if around.source is not None:
         model = around.source.language_model.requires_grad_(True)
         vocabulary = widened(model, around.source.vocabulary, video)
+        if run.translated_clips and video is not around.source.video_tokenizer:
+            _translate(model, vocabulary, around, video, run.translated_clips)
         return around.source.text_encoder, Vocabulary(vocabulary.config.with_resolutions(run.mixture.sizes)), model
     own = OwnTokens.from_words(around.world.words())
     text_encoder = own if run.text_encoder is None else T5.open(run.text_encoder, own)
@@ -198,6 +209,39 @@ def _beginning(
         text_encoder.num_features,
     )
     return text_encoder, vocabulary, model
+
+
+@torch.no_grad()
+def _translate(
+    model: LanguageModel, vocabulary: Vocabulary, around: Surroundings, video: VideoTokenizer, num_clips: int
+) -> None:
+    """Let a model that knows the codes of the source's video tokenizer begin with those of another.
+
+    Raises:
+        ConfigError: The two make other numbers of codes of a clip.
+    """
+    assert around.source is not None
+    known = around.source.video_tokenizer.to(around.device)
+    scenes = drawn_scenes(around.world, num_clips, runtime.generator("translation"))
+    pairs: list[tuple[Tensor, Tensor]] = []
+    for first in range(0, num_clips, _AT_ONCE):
+        clips = around.world.render(scenes[first : first + _AT_ONCE], device=around.device, audio=False)
+        with runtime.autocast(around.device):
+            new, old = video.encode(clips.video), known.encode(clips.video)
+        if new.shape != old.shape:
+            raise ConfigError(
+                f"the codes of a clip are {_grid(new)} now and were {_grid(old)}; codes are translated place by place; "
+                "set language_model.translated_clips=0",
+                code="config_invalid",
+            )
+        pairs.append((new.flatten().cpu(), old.flatten().cpu()))
+    new, old = (torch.cat(codes) for codes in zip(*pairs, strict=True))
+    first, last = vocabulary.range("video")
+    model.translate_codes(first, last - first, new, old)
+
+
+def _grid(codes: Tensor) -> str:
+    return "x".join(map(str, codes.shape[1:]))
 
 
 def _check_lengths(mixture: MixtureConfig, known: TaskBatches, model: LanguageModel, around: Surroundings) -> None:
