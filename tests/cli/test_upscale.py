@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from videopoet import cli
-from videopoet.media.types import Image
+from videopoet.media.types import Image, Video
 
 
 class FakePoet:
@@ -48,6 +48,16 @@ def test_a_picture_is_read_as_one(poet, capsys):
     assert isinstance(poet.asked[1][0], Image) and poet.asked[1][0].width == 12
     answer = json.loads(capsys.readouterr().out)
     assert answer["output"] == "big.png" and answer["seed"] == poet.asked[1][2]["seed"]
+
+
+def test_a_clip_becomes_the_picture_of_its_first_frame(poet):
+    frames = torch.full((3, 4, 8, 12), 200, dtype=torch.uint8)
+    frames[:, 0] = 40
+    for name in ("clip.mkv", "clip.gif"):
+        Video(frames, 8.0).save(name)
+        assert cli.run(["upscale", name, "-o", "big.png"]) == 0
+        picture = poet.asked[-1][0]
+        assert isinstance(picture, Image) and (picture.frame.int() - 40).abs().max() <= 2
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,14 @@ from __future__ import annotations
 import secrets
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from videopoet.cli.base import AsJson, Device, Model, app, check_output, print_json, writable
+
+if TYPE_CHECKING:
+    from videopoet.media.types import Image
 
 
 @app.command()
@@ -44,13 +47,22 @@ def upscale(
     seed = secrets.randbelow(2**31) if seed is None else seed
 
     from videopoet import VideoPoet
-    from videopoet.media.files import read_image
 
     began = time.perf_counter()
     poet = VideoPoet.from_pretrained(model, device=device)
-    own = read_image(media) if output.suffix.lower() in writable("image") else media
+    own = _picture(media) if output.suffix.lower() in writable("image") else media
     result = poet.upscale(own, factor, prompt=prompt, seed=seed, **sampling)
     result.save(output, metadata=metadata)
     if as_json:
         took = round(time.perf_counter() - began, 3)
         print_json({"seed": seed, "output": str(output), "metadata": result.metadata, "took_seconds": took})
+
+
+def _picture(path: Path) -> Image:
+    """A picture, or the first frame of a clip."""
+    from videopoet.media.files import probe, read_image, read_video
+    from videopoet.media.types import Image
+
+    if probe(path).kind == "image":
+        return read_image(path)
+    return Image(read_video(path, max_frames=1).frames[:, 0])
