@@ -8,11 +8,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 import videopoet
 from videopoet import cli
 from videopoet.cli.base import check_folder
 from videopoet.errors import CheckpointError, MediaError, TaskError
+from videopoet.media.types import Audio, Video
 from videopoet.sequence.tasks import TASKS
 
 SENTENCE_LIMIT = 400
@@ -37,6 +39,11 @@ class FakePoet:
         if self.error is not None:
             raise self.error
         return SimpleNamespace(media=self.media, save=self.save, metadata={"task": task}, warnings=self.warnings)
+
+    def variations(self, task, *, count, seed, **given):
+        self.asked.append((task, given))
+        result = SimpleNamespace(media=self.media, save=self.save, metadata={}, warnings=self.warnings, seed=seed)
+        return [result] * count
 
     def save(self, path, metadata=True):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -234,6 +241,16 @@ def test_json_is_one_object_and_warnings_go_to_standard_error(poet, capsys):
     assert answer["warnings"] == poet.warnings
     assert answer["metadata"] == {"task": "text_to_video"}
     assert captured.err == "videopoet: warning: 'zebra' is not a word that this model knows\n"
+
+
+@pytest.mark.parametrize("count", ["1", "2"])
+def test_a_gif_loses_the_sound_of_a_clip_and_says_so_once(poet, capsys, count):
+    silent = Video(torch.zeros(3, 2, 8, 8, dtype=torch.uint8), 8.0)
+    heard = Video(silent.frames, 8.0, Audio(torch.zeros(1, 16), 64))
+    for media, name, warned in ((heard, "a.gif", 1), (heard, "a.mp4", 0), (silent, "a.gif", 0)):
+        poet.media = media
+        assert cli.run(["generate", "a ball", "-o", name, "--count", count]) == 0
+        assert capsys.readouterr().err.count("warning: a .gif holds no sound") == warned
 
 
 def test_help_and_version_answer_without_torch():

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from videopoet import cli
-from videopoet.media.types import Image, Video
+from videopoet.media.types import Audio, Image, Video
 
 
 class FakePoet:
@@ -25,7 +25,7 @@ class FakePoet:
             media = {
                 "text_to_image": Image(torch.zeros(3, 8, 8, dtype=torch.uint8)),
                 "video_captioning": "a red ball",
-            }.get(step["task"], Video(torch.zeros(3, 1, 8, 8, dtype=torch.uint8), 8.0))
+            }.get(step["task"], Video(torch.zeros(3, 1, 8, 8, dtype=torch.uint8), 8.0, Audio(torch.zeros(1, 8), 64)))
             results.append(
                 SimpleNamespace(media=media, metadata={"task": step["task"]}, warnings=("w",), save=self.save)
             )
@@ -70,6 +70,11 @@ def test_all_results_are_kept_on_request(poet, capsys):
     assert all(Path(file).read_text() == "metadata=False" for file in answer["kept"])
     assert answer["text"] == "a red ball" and answer["output"] is None
     assert poet.asked[0][0] == steps
+
+
+def test_a_gif_loses_the_sound_of_the_last_clip_and_says_so(poet, capsys):
+    assert cli.run(["chain", "--step", "text_to_video prompt=a", "-o", "a.gif"]) == 0
+    assert "warning: a .gif holds no sound" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from videopoet import cli
-from videopoet.media.types import Image, Video
+from videopoet.media.types import Audio, Image, Video
 
 
 class FakePoet:
@@ -14,6 +14,7 @@ class FakePoet:
 
     def __init__(self):
         self.asked = []
+        self.made = None
 
     def from_pretrained(self, model=None, device=None):
         self.asked.append((model, device))
@@ -21,7 +22,7 @@ class FakePoet:
 
     def upscale(self, media, factor, **given):
         self.asked.append((media, factor, given))
-        return SimpleNamespace(metadata={"upscale": factor}, save=self.save)
+        return SimpleNamespace(media=self.made, metadata={"upscale": factor}, save=self.save)
 
     def save(self, path, metadata=True):
         Path(path).write_text(f"metadata={metadata}")
@@ -58,6 +59,12 @@ def test_a_clip_becomes_the_picture_of_its_first_frame(poet):
         assert cli.run(["upscale", name, "-o", "big.png"]) == 0
         picture = poet.asked[-1][0]
         assert isinstance(picture, Image) and (picture.frame.int() - 40).abs().max() <= 2
+
+
+def test_a_gif_loses_the_sound_and_says_so(poet, capsys):
+    poet.made = Video(torch.zeros(3, 2, 8, 8, dtype=torch.uint8), 8.0, Audio(torch.zeros(1, 8), 16))
+    assert cli.run(["upscale", "clip.mp4", "-o", "big.gif"]) == 0
+    assert "a .gif holds no sound" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,15 @@ def check_folder(path: Path) -> None:
         raise OSError(number, os.strerror(number), str(place)) from None
 
 
+def unheard(media: Any, output: Path | None) -> list[str]:
+    """A warning, if `media` is a clip with sound and the output a .gif, which holds none."""
+    from videopoet.media.types import Video
+
+    if output is None or output.suffix.lower() != ".gif" or not isinstance(media, Video) or media.audio is None:
+        return []
+    return ["a .gif holds no sound, and that of the clip is left out; write an .mp4 to keep it"]
+
+
 def print_json(value: Any) -> None:
     print(json.dumps(value))
 

@@ -10,7 +10,18 @@ from typing import Annotated, Any
 
 import typer
 
-from videopoet.cli.base import AsJson, Device, Model, app, check_folder, check_output, print_json, say, writable
+from videopoet.cli.base import (
+    AsJson,
+    Device,
+    Model,
+    app,
+    check_folder,
+    check_output,
+    print_json,
+    say,
+    unheard,
+    writable,
+)
 from videopoet.errors import ConfigError
 
 _WHOLE = ("seed", "num_frames", "height", "width", "top_k", "upscale")
@@ -94,6 +105,8 @@ def chain(
     end = results[-1]
     if output is not None:
         end.save(output, metadata=metadata)
+        for warning in unheard(end.media, output):
+            say(f"warning: {warning}")
     text = end.media if isinstance(end.media, str) else None
     if as_json:
         print_json(

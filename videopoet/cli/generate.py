@@ -26,6 +26,7 @@ from videopoet.cli.base import (
     check_output,
     print_json,
     say,
+    unheard,
     writable,
 )
 from videopoet.cli.prompt_file import generate_all, read_prompts
@@ -183,7 +184,8 @@ def generate(
         result = poet.generate(row.name, seed=seed, sound=sound, progress=True, **show, **given)
     if output is not None:
         result.save(output, metadata=metadata)
-    for warning in result.warnings:
+    warnings = [*result.warnings, *unheard(result.media, output)]
+    for warning in warnings:
         say(f"warning: {warning}")
     text = result.media if isinstance(result.media, str) else None
     if as_json:
@@ -194,7 +196,7 @@ def generate(
                 "output": output and str(output),
                 "preview": preview and str(preview),
                 "text": text,
-                "warnings": result.warnings,
+                "warnings": warnings,
                 "metadata": result.metadata,
                 "took_seconds": round(time.perf_counter() - began, 3),
             }
@@ -222,6 +224,8 @@ def reconstruct(
     seen = VideoPoet.from_pretrained(model, device=device).reconstruct(video)
     if output is not None:
         seen.video.save(output)
+        for warning in unheard(seen.video, output):
+            say(f"warning: {warning}")
     if as_json:
         figures = {"psnr": seen.psnr, "ssim": seen.ssim, "bits_per_pixel": seen.bits_per_pixel}
         print_json({**figures, "output": output and str(output)})
@@ -276,14 +280,15 @@ def _write_variations(results: list[Any], output: Path | None, metadata: bool, a
     from videopoet.media.contact_sheet import contact_sheet
     from videopoet.media.types import Image, Video
 
-    written = []
+    written, warnings = [], dict[str, None]()  # each once, in order
     for number, result in enumerate(results, start=1):
         file = output and output.with_stem(f"{output.stem}-{number}")
         if file is not None:
             result.save(file, metadata=metadata)
+        warnings |= dict.fromkeys([*result.warnings, *unheard(result.media, file)])
         text = result.media if isinstance(result.media, str) else None
         written.append({"output": file and str(file), "seed": result.seed, "text": text, "metadata": result.metadata})
-    for warning in dict.fromkeys(warning for result in results for warning in result.warnings):
+    for warning in warnings:
         say(f"warning: {warning}")
     sheet = None
     seen = [result.media for result in results if isinstance(result.media, Video | Image)]

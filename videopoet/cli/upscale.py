@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from videopoet.cli.base import AsJson, Device, Model, app, check_output, print_json, writable
+from videopoet.cli.base import AsJson, Device, Model, app, check_output, print_json, say, unheard, writable
 
 if TYPE_CHECKING:
     from videopoet.media.types import Image
@@ -53,6 +53,8 @@ def upscale(
     own = _picture(media) if output.suffix.lower() in writable("image") else media
     result = poet.upscale(own, factor, prompt=prompt, seed=seed, **sampling)
     result.save(output, metadata=metadata)
+    for warning in unheard(result.media, output):
+        say(f"warning: {warning}")
     if as_json:
         took = round(time.perf_counter() - began, 3)
         print_json({"seed": seed, "output": str(output), "metadata": result.metadata, "took_seconds": took})
