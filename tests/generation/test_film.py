@@ -73,6 +73,13 @@ def test_a_film_goes_on_from_a_clip_and_begins_with_it(poet, random_clip, random
     assert all(part.audio is None for part in silent)
 
 
+def test_a_film_says_at_once_what_it_cuts_of_its_beginning(poet, random_picture, random_clip):
+    story = [{"prompt": "a red ball", "seconds": 1}]
+    (said,) = poet.film(story, image=random_picture(16, 40), sound=False).warnings
+    assert "40x16 and is used at 16x16" in said
+    assert not poet.film(story, video=random_clip(17), sound=False).warnings
+
+
 def test_a_camera_move_of_a_scene_is_read_by_the_model(make_poet, poet):
     moved = whole(poet.film([STORY[0], {**STORY[1], "camera": "zoom in"}], seed=1, sound=False)).frames
     said = whole(

@@ -216,6 +216,29 @@ def test_a_wide_picture_is_cut_to_its_middle(poet, random_picture):
     assert torch.equal(made.frames, expected.frames)
 
 
+def test_what_is_cut_of_another_shape_is_said(poet, random_picture, random_clip, random_sound, tmp_path):
+    wide, tall = random_picture(16, 40), random_clip(17, height=32, width=16)
+    wide.save(tmp_path / "wide.png")
+    requests = {
+        "image_to_video": {"image": tmp_path / "wide.png"},
+        "audio_video_continuation": {"image": wide, "audio": random_sound(2.0)},
+        "video_continuation": {"video": tall, "num_frames": 4},
+        "video_captioning": {"video": tall},
+        "inpainting": {"video": tall},
+    }
+    for task, inputs in requests.items():
+        (said,) = poet.generate(task, **inputs, seed=1, sound=False, progress=False).warnings
+        size, share = ("40x16", "40% of its width") if "image" in inputs else ("16x32", "50% of its height")
+        assert f"{size} and is used at 16x16: the middle {share}; outpainting" in said
+
+
+def test_what_is_kept_whole_or_hardly_differs_in_shape_warns_of_nothing(poet, random_clip):
+    near, tall = random_clip(17, height=100, width=102), random_clip(17, height=32, width=16)
+    requests = [("inpainting", near), ("video_captioning", near), ("outpainting", tall), ("video_to_audio", tall)]
+    for task, video in requests:
+        assert not poet.generate(task, video=video, seed=1, sound=False, progress=False).warnings
+
+
 # Sound and sight
 
 

@@ -31,7 +31,8 @@ def test_any_clip_is_stylized_by_its_motion_alone_and_that_is_said(poet, random_
     result = poet.generate("stylization", prompt="a red ball", video=tmp_path / "clip.mp4", seed=1)
     assert (result.media.num_frames, result.media.height, result.media.width) == (13, 16, 16)
     assert result.media.audio is not None
-    assert len(result.warnings) == 1 and "--depth-model" in result.warnings[0]
+    cut, depth = result.warnings
+    assert "40x24" in cut and "--depth-model" in depth
     assert result.metadata["depth"] == "absent"
 
 

@@ -116,6 +116,7 @@ class Composition:
         known = given.clip(request.video, window) if request.video is not None else None
         wanted = lengths.film_frames(request, window, goes_on=known is not None)
         parts: list[Video] = []
+        self.say_cut()
         if known is not None:
             self._show(Video(known.frames, known.frame_rate))
         yield from self.film([Scene(self.prompt, wanted)], known, parts.append)
@@ -180,6 +181,16 @@ class Composition:
         if held is not None:
             emit(Video(held, window.frame_rate, Audio(soundtrack.end(), window.sample_rate)))
 
+    def say_cut(self) -> None:
+        """Warn where a picture or clip to begin with is of another shape.
+
+        Raises:
+            MediaError: A file is missing, broken or sound only.
+        """
+        for start in (self.request.image, self.request.video):
+            if start is not None:
+                given.say_cut(start, self.window, self.warnings)
+
     def windows(self, scenes: Sequence[Scene], goes_on: bool) -> list[tuple[Scene, int]]:
         """For each window of a film its scene and how many frames it gives; a scene ends where it was said to end.
 
@@ -232,6 +243,7 @@ class Composition:
             elif view.name == "image":
                 assert request.image is not None
                 pieces[view.piece] = window.encode(given.picture(request.image, window))
+                given.say_cut(request.image, window, self.warnings)
                 continue
             else:
                 painted = canvas(request, window, self.warnings)
@@ -282,6 +294,7 @@ class Composition:
         task, window = self.request.row, self.window
         assert self.request.video is not None
         clip = given.first_window(given.picture_or_clip(self.request.video, window), window, self.warnings)
+        given.say_cut(self.request.video, window, self.warnings)
         self.num_steps = window.num_steps(task)
         made = yield from self._fill(task, [{"video_in": window.encode(window.filled_up(clip.pixels()))}])
         return self.parts.text_encoder.decode(made[0]["text_out"].tolist())

@@ -46,6 +46,7 @@ class Film:
 
     Raises:
         TaskError: The story or another input does not fit, or the model was not trained for it.
+        MediaError: A given file is missing, broken or sound only.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Film:
         ]
         composition, _ = self._begin()
         _ = composition.hears  # which may be a warning
+        composition.say_cut()
         self.warnings = tuple(composition.warnings)
         """What was asked for and may not be in the film."""
 

@@ -165,6 +165,7 @@ def structure(
     assert request.video is not None
     enlarged = max(1, math.ceil(LEAST_FLOW_SIDE / min(window.height, window.width)))
     seen = first_window(request.video, window, warnings, height=enlarged * window.height, width=enlarged * window.width)
+    say_cut(request.video, window, warnings)
     flow = optical_flow(seen.frames, window.height, window.width)
     depth = None
     if request.depth is not None:
@@ -210,6 +211,23 @@ def check_shape(name: str, size: tuple[int, int], clip_size: tuple[int, int], wi
 def same_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:
     """Whether one (height, width) scales to the other, give or take a pixel or a fiftieth."""
     return abs(size[1] / size[0] * other[0] - other[1]) <= max(1.0, SAME_SHAPE * other[1])
+
+
+def say_cut(given: str | Path | Image | Video, window: Shape, warnings: list[str]) -> None:
+    """Warn where a picture or clip is of another shape than the window, which shows its middle alone.
+
+    Raises:
+        MediaError: A file is missing, broken or sound only.
+    """
+    height, width = (given.height, given.width) if isinstance(given, Image) else size_of(given)
+    if same_shape((height, width), (window.height, window.width)):
+        return
+    share = window.width / window.height * height / width
+    warnings.append(
+        f"what is given is {width}x{height} and is used at {window.width}x{window.height}: the middle "
+        f"{100 * min(share, 1 / share):.0f}% of its {'width' if share < 1 else 'height'}; outpainting without a mask "
+        "keeps a clip whole, and --height and --width choose another shape where task and model make it"
+    )
 
 
 def _over_time(name: str, given: str | Path | Image | Video, num_frames: int, window: Shape) -> tuple[Tensor, str]:

@@ -66,6 +66,7 @@ def canvas(request: Request, window: Shape, warnings: list[str]) -> Canvas:
         if request.box is not None or not given.same_shape(size, (window.height, window.width)):
             return _placed(request, size, window, warnings)
     clip = given.first_window(request.video, window, warnings)
+    given.say_cut(request.video, window, warnings)
     shape = (clip.num_frames, window.height, window.width)
     if request.box is not None:
         keep = ~_boxed(request.box, given.size_of(request.video), window).expand(shape)
