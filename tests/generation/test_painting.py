@@ -49,6 +49,12 @@ def test_the_kept_part_comes_back_exactly_and_the_rest_is_painted(poet, random_c
     assert (made[:, ~keep] != given.frames[:, ~keep]).float().mean() > 0.5
 
 
+@pytest.mark.parametrize(("mask", "share"), [("half", 0.5), ("edge", 0.5625), ("moving_box", 0.75), ("bottom", 0.5)])
+def test_regions_have_the_names_that_people_try_first(poet, random_clip, mask, share):
+    painted, _ = canvas(poet, task="inpainting", video=random_clip(17), mask=mask)
+    assert painted.facts["mask"] == mask and painted.facts["kept_share"] == share
+
+
 def test_of_a_file_the_kept_part_is_what_the_file_shows_at_the_models_size(poet, random_clip, tmp_path):
     random_clip(30, height=40, width=72, frame_rate=15.0).save(tmp_path / "clip.mp4")
     seen = clip(tmp_path / "clip.mp4", Window(poet.parts))

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from videopoet.runtime import generator
-from videopoet.sequence.conditions import REGIONS, keep_mask, masked_clip, random_mask, random_region
+from videopoet.sequence.conditions import MAGVIT_REGIONS, REGIONS, keep_mask, masked_clip, random_mask, random_region
 
 
 @pytest.fixture
@@ -20,6 +20,14 @@ def test_what_inpainting_hides_is_what_outpainting_keeps(name):
 def test_the_central_region_is_the_middle_half_of_both_axes():
     kept = keep_mask(REGIONS["central"], "keep_region", 2, 8, 8)
     assert kept[:, 2:6, 2:6].all() and kept.sum() == 2 * 16
+
+
+def test_halves_and_the_edge_are_where_their_names_say():
+    kept = {name: keep_mask(REGIONS[name], "keep_region", 2, 8, 8)[0] for name in REGIONS}
+    assert kept["left"][:, :4].all() and kept["top"][:4].all()
+    assert torch.equal(kept["left"], ~kept["right"]) and torch.equal(kept["top"], ~kept["bottom"])
+    assert torch.equal(kept["half"], kept["left"])
+    assert not kept["edge"][1:7, 1:7].any() and kept["edge"].sum() == 64 - 36
 
 
 def test_a_sliding_region_starts_at_the_left_edge_and_ends_at_the_right():
@@ -56,7 +64,7 @@ def test_a_clip_without_kept_pixels_is_black(clip):
 def test_random_regions_come_from_the_generator():
     draws = [[random_region(stream) for _ in range(50)] for stream in (generator(3), generator(3))]
     assert draws[0] == draws[1]
-    assert set(draws[0]) == set(REGIONS.values())
+    assert set(draws[0]) == set(MAGVIT_REGIONS.values())
 
 
 @pytest.mark.parametrize("change", ["keep_region", "hide_region"])

@@ -52,7 +52,10 @@ def generate(
     video: Annotated[Path | None, typer.Option(help="A clip to go on from, to edit or to hear.")] = None,
     audio: Annotated[Path | None, typer.Option(help="A sound to see or to go on from.")] = None,
     mask: Annotated[
-        str | None, typer.Option(help="A picture or clip that is white where to paint, or a region such as central.")
+        str | None,
+        typer.Option(
+            help="A picture or clip that is white where to paint, or a region: central, half, edge, moving_box ..."
+        ),
     ] = None,
     box: Annotated[
         str | None,

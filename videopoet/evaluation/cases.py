@@ -21,7 +21,7 @@ from videopoet.generation.request import Request
 from videopoet.generation.window import Window
 from videopoet.media.signals import structure_clip
 from videopoet.media.types import Audio, Image, Media, Video
-from videopoet.sequence.conditions import REGIONS, keep_mask
+from videopoet.sequence.conditions import MAGVIT_REGIONS, keep_mask
 from videopoet.sequence.tasks import Task, find_task
 
 
@@ -209,9 +209,9 @@ def make_case(suite: str, task_name: str, number: int, world: ToyBox, scene: Sce
         elif view.change == "structure":
             given["structure"] = structure_clip(clips.depth, clips.flow)[0]
         elif view.change is not None:
-            given["mask"] = list(REGIONS)[number % len(REGIONS)]
+            given["mask"] = list(MAGVIT_REGIONS)[number % len(MAGVIT_REGIONS)]
             given["video"] = Video(plain.frames, plain.frame_rate)
-            keep = keep_mask(REGIONS[given["mask"]], view.change, *plain.frames.shape[1:])
+            keep = keep_mask(MAGVIT_REGIONS[given["mask"]], view.change, *plain.frames.shape[1:])
         elif view.starts_output:
             num_known = window.shown_frames(view)
             given["video"] = Video(plain.frames[:, :num_known].contiguous(), plain.frame_rate)

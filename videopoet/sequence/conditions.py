@@ -87,9 +87,11 @@ class Region:
     left: float = 0.0
     right: float = 1.0
     slides: bool = False
+    around: bool = False
+    """All but the box."""
 
 
-REGIONS = {
+MAGVIT_REGIONS = {
     "central": Region(0.25, 0.75, 0.25, 0.75),
     "horizontal": Region(top=0.25, bottom=0.75),
     "vertical": Region(left=0.25, right=0.75),
@@ -97,15 +99,28 @@ REGIONS = {
     "dynamic_vertical": Region(right=0.5, slides=True),
     "dynamic_central": Region(0.25, 0.75, right=0.5, slides=True),
 }
-"""MAGVIT's painting regions. Outpainting keeps the region, inpainting hides it; both are evaluated on `central`."""
+"""MAGVIT's painting regions, which training and evaluation show. VideoPoet is evaluated on `central`."""
+REGIONS = MAGVIT_REGIONS | {
+    "left": Region(right=0.5),
+    "right": Region(left=0.5),
+    "top": Region(bottom=0.5),
+    "bottom": Region(top=0.5),
+    "half": Region(right=0.5),
+    "edge": Region(0.125, 0.875, 0.125, 0.875, around=True),
+    "moving_box": MAGVIT_REGIONS["dynamic_central"],
+}
+"""All that a user may name. Outpainting keeps the region, inpainting hides it.
+
+Training never shows quite those beyond MAGVIT's, but boxes of all places and sizes (`random_mask`).
+"""
 
 
 def random_region(generator: Generator) -> Region:
-    """One of `REGIONS`, each as likely as the others."""
+    """One of `MAGVIT_REGIONS`, each as likely as the others."""
     import torch
 
-    index = torch.randint(len(REGIONS), (), generator=generator)
-    return list(REGIONS.values())[int(index)]
+    index = torch.randint(len(MAGVIT_REGIONS), (), generator=generator)
+    return list(MAGVIT_REGIONS.values())[int(index)]
 
 
 def keep_mask(region: Region, change: Change, num_frames: int, height: int, width: int) -> Tensor:
@@ -118,7 +133,7 @@ def keep_mask(region: Region, change: Change, num_frames: int, height: int, widt
     columns = columns - slide[:, None]  # (T, W)
     in_rows = (rows >= region.top) & (rows < region.bottom)
     in_columns = (columns >= region.left) & (columns < region.right)
-    inside = in_rows[:, None] & in_columns[:, None, :]  # (T, H, W)
+    inside = (in_rows[:, None] & in_columns[:, None, :]) ^ region.around  # (T, H, W)
     return inside if change == "keep_region" else ~inside
 
 
