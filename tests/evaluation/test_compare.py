@@ -1,6 +1,8 @@
 import json
 import math
 import re
+import shutil
+import subprocess
 
 import pytest
 import torch
@@ -74,6 +76,82 @@ def test_no_prompt_can_end_the_script_of_the_page():
     assert page.count("</script>") == 1
 
 
+BROWSER = """
+const boxes = {};
+const box = () => ({ listeners: {}, children: [], value: "", textContent: "",
+  addEventListener(name, call) { this.listeners[name] = call; },
+  append(...more) { this.children.push(...more); }, replaceChildren() { this.children = []; }, click() {} });
+globalThis.document = { getElementById: (id) => (boxes[id] ||= box()), createElement: box };
+globalThis.addEventListener = () => {};
+globalThis.confirm = () => true;
+globalThis.localStorage = { getItem: (key) => store[key] ?? null, setItem(key, value) {
+  if (store.full) throw new Error("full");
+  store[key] = value;
+} };
+const answer = (value) => boxes.questions.children.forEach((field) => {
+  const input = field.children.slice(1).map((label) => label.children[0]).find((one) => one.value === value);
+  input.listeners.change();
+});
+const said = (id) => document.getElementById(id).textContent;
+const press = (id) => boxes[id].listeners.click();
+const chosen = () => boxes.questions.children.flatMap((field) =>
+  field.children.slice(1).map((label) => label.children[0]).filter((one) => one.checked).map((one) => one.value));
+"""
+"""As much of a browser as the page's script needs."""
+
+
+@pytest.fixture
+def visit(study):
+    """Opens the page with what an earlier visit kept, does as it is told, and gives what is seen and kept then."""
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("no Node to run the page's script")
+    script = re.search(r"<script>(.*)</script>", (study / "index.html").read_text(), re.DOTALL)[1]
+    seen = "{ store, where: said('where'), note: said('note'), chosen: chosen(), rater: boxes.rater?.value }"
+
+    def visit(store, actions=""):
+        program = (
+            f"const store = {json.dumps(store)};{BROWSER}{{{script}}}{actions};console.log(JSON.stringify({seen}))"
+        )
+        done = subprocess.run([node, "-e", program], capture_output=True, text=True, check=True)
+        return json.loads(done.stdout)
+
+    return visit
+
+
+def test_answers_are_there_again_when_the_page_is(visit, key):
+    assert visit({})["note"] == ""
+    wrote = "boxes.rater.value = 'ann'; boxes.rater.listeners.input()"
+    first = visit({}, f"{wrote}; answer('left'); press('next'); answer('none'); press('next')")
+    assert list(first["store"]) == [f"videopoet-study-{key['study']}"]
+    assert first["where"] == "3 of 4, 2 answered"
+    again = visit(first["store"])
+    assert again["note"] == "Welcome back: 2 of 4 pairs are answered."
+    assert again["where"] == "3 of 4, 2 answered" and again["rater"] == "ann" and again["chosen"] == []
+    assert visit(first["store"], "press('back')")["chosen"] == ["none"] * 5
+
+
+def test_another_rater_begins_anew_and_what_was_kept_of_something_else_is_passed_over(visit, key):
+    place = f"videopoet-study-{key['study']}"
+    kept = {place: json.dumps({"rater": 3, "answers": {"0000": {"quality": "both", "realism": "left"}, "9": {}}})}
+    assert visit(kept)["chosen"] == ["left"]
+    anew = visit(kept, "press('anew')")
+    assert anew["chosen"] == [] and anew["where"] == "1 of 4, 0 answered"
+    assert json.loads(anew["store"][place]) == {"rater": "", "answers": {}}
+    assert visit({place: "{"})["where"] == "1 of 4, 0 answered"
+
+
+def test_a_browser_that_keeps_nothing_is_said(visit):
+    seen = visit({"full": True}, "answer('right')")
+    assert "keeps nothing" in seen["note"] and seen["where"] == "1 of 4, 1 answered"
+
+
+def test_the_page_keeps_answers_under_the_name_of_its_study(study, key):
+    page = (study / "index.html").read_text()
+    assert "const key = `videopoet-study-${study.id}`;" in page and f'"id": "{key["study"]}"' in page
+    assert page.index("localStorage.getItem(key)") < page.index("\nrestore();\nshow();")
+
+
 def test_sides_are_drawn_by_the_seed(poets, key):
     assert len({tuple(compare.sides(40, seed)) for seed in range(5)}) == 5
     assert compare.sides(4, 3) == [side == "left" for side in key["first_is"].values()]
@@ -86,7 +164,7 @@ def test_votes_are_counted_for_models_whatever_the_sides(key, study, vote):
         vote("bob", ["first", "second", "first", "none"]),
         vote("cem", ["first", "first", "second", "none"]),
     ]
-    for outcome in compare.tally(votes, study / "key.json"):
+    for outcome in compare.tally(votes, study / "key.json").outcomes:
         assert (outcome.wins, outcome.ties, outcome.losses) == (7, 3, 2)
         assert outcome.win_share == pytest.approx(7 / 9) and outcome.interval[0] < 7 / 9 < outcome.interval[1]
         assert 0.2 < outcome.kappa < 0.6 and outcome.kappa < outcome.alpha < 0.7
@@ -94,12 +172,12 @@ def test_votes_are_counted_for_models_whatever_the_sides(key, study, vote):
 
 def test_missing_votes_leave_kappa_out_and_keep_alpha(study, vote):
     votes = [vote("ann", ["first", "first", "second", "none"]), vote("bob", ["first", "first", "second", None])]
-    for outcome in compare.tally(votes, study / "key.json"):
+    for outcome in compare.tally(votes, study / "key.json").outcomes:
         assert outcome.kappa is None and outcome.alpha == pytest.approx(1) and outcome.ties == 1
 
 
 def test_ties_alone_have_no_winner(study, vote):
-    (outcome, *_) = compare.tally([vote("ann", ["none"] * 4)], study / "key.json")
+    (outcome, *_) = compare.tally([vote("ann", ["none"] * 4)], study / "key.json").outcomes
     assert math.isnan(outcome.win_share) and outcome.interval == (0.0, 1.0) and outcome.to_dict()["win_share"] is None
 
 
@@ -141,6 +219,7 @@ def test_files_that_are_missing_are_named(study, vote, tmp_path):
         '{"first_is": {"0000": "left"}}',
         '{"study": "abc", "first_is": {"0000": 3}}',
         '{"study": "abc", "first_is": {}}',
+        '{"study": "abc", "first_is": {"0000": "left"}, "models": ["a"]}',
     ],
 )
 def test_a_broken_or_foreign_key_is_one_sentence(tmp_path, vote, text):
@@ -182,8 +261,19 @@ def test_the_command_counts_votes(study, vote, capsys):
     assert cli.run(["compare", "--tally", *votes, "--key", str(study / "key.json")]) == 0
     printed = capsys.readouterr().out
     assert "text fidelity" in printed and "85.7%" in printed
+    assert "those of mighty-model (" in printed and "those of tiny-model (" in printed
+    assert "2 raters, of 4 prompts each: ann (4), bob (4)" in printed
     assert cli.run(["compare", "--tally", *votes, "--key", str(study / "key.json"), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)[0]["wins"] == 6
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["outcomes"][0]["wins"] == 6 and answer["raters"] == {"ann": 4, "bob": 4}
+    assert [name.split()[0] for name in answer["models"]] == ["mighty-model", "tiny-model"]
+
+
+def test_raters_count_with_what_they_answered_and_cannot_command_the_terminal(study, vote):
+    votes = [vote("ann", ["first", None, None, "none"], rater="\x1b[2Jann"), vote("bob", [None] * 4)]
+    counted = compare.tally(votes, study / "key.json")
+    assert counted.raters == {"\x1b[2Jann": 2, "bob": 0} and counted.num_prompts == 4
+    assert "\x1b" not in "".join(compare.lines(counted))
 
 
 @pytest.mark.parametrize("arguments", [["compare"], ["compare", "a", "b"], ["compare", "--tally", "votes.json"]])

@@ -99,11 +99,11 @@ def compare(
             )
         from videopoet.evaluation import compare as comparison
 
-        outcomes = comparison.tally(given, key)
+        counted = comparison.tally(given, key)
         if as_json:
-            print_json([outcome.to_dict() for outcome in outcomes])
+            print_json(counted.to_dict())
         else:
-            print("\n".join(comparison.lines(outcomes)))
+            print("\n".join(comparison.lines(counted)))
         return
     if len(given) != 2 or prompts is None or output is None:
         named = (("--prompts", prompts), ("--output", output))

@@ -70,6 +70,23 @@ class Outcome:
         }
 
 
+@dataclass(frozen=True)
+class Counted:
+    """What the votes of a study say."""
+
+    models: tuple[str, str]
+    """The first, whose wins are counted, and the second, with the beginnings of their hashes."""
+    raters: dict[str, int]
+    """How many prompts each rater answered, in part or whole."""
+    num_prompts: int
+    outcomes: list[Outcome]
+    """One for each question."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {**vars(self), "models": list(self.models), "outcomes": [one.to_dict() for one in self.outcomes]}
+
+
 def read_prompts(path: str | Path) -> list[str]:
     """One prompt a line; empty lines are passed over.
 
@@ -154,7 +171,7 @@ def sides(count: int, seed: int) -> list[bool]:
     return torch.randint(2, (count,), generator=runtime.generator("sides", seed)).bool().tolist()
 
 
-def tally(votes: Sequence[str | Path], key: str | Path) -> list[Outcome]:
+def tally(votes: Sequence[str | Path], key: str | Path) -> Counted:
     """What votes say, question by question, seen from the first model.
 
     Raises:
@@ -163,6 +180,9 @@ def tally(votes: Sequence[str | Path], key: str | Path) -> list[Outcome]:
     facts = _read(key, "key")
     places = facts.get("first_is")
     if not isinstance(places, dict) or not places or not isinstance(facts.get("study"), str):
+        raise _foreign(key, "key")
+    names, hashes = (facts.get(name) for name in ("models", "model_sha256"))
+    if not (isinstance(names, list) and isinstance(hashes, list) and len(names) == len(hashes) == 2):
         raise _foreign(key, "key")
     if any(side not in ("left", "right") for side in places.values()):
         raise _foreign(key, "key")
@@ -193,13 +213,22 @@ def tally(votes: Sequence[str | Path], key: str | Path) -> list[Outcome]:
             for pair in places
         ]
         outcomes.append(_outcome(question, [item for item in items if item]))
-    return outcomes
+    first, second = (f"{name} ({str(sha)[:12]})" for name, sha in zip(names, hashes, strict=True))
+    answered = {rater: sum(map(bool, answers.values())) for rater, answers in ballots.items()}
+    return Counted((first, second), answered, len(places), outcomes)
 
 
-def lines(outcomes: Sequence[Outcome]) -> list[str]:
+def lines(counted: Counted) -> list[str]:
     """The outcomes for a terminal."""
-    printed = [f"{'':16} wins  ties  losses  win share of preferences      kappa  alpha"]
-    for one in outcomes:
+    first, second = counted.models
+    raters = ", ".join(f"{rater} ({count})" for rater, count in counted.raters.items())
+    printed = [
+        _printable(f"wins are those of {first}, losses those of {second}"),
+        _printable(f"{len(counted.raters)} raters, of {counted.num_prompts} prompts each: {raters}"),
+        "",
+        f"{'':16} wins  ties  losses  win share of preferences      kappa  alpha",
+    ]
+    for one in counted.outcomes:
         share = "-" if math.isnan(one.win_share) else f"{100 * one.win_share:.1f}%"
         between = f"({100 * one.interval.low:.1f}% to {100 * one.interval.high:.1f}%)" if share != "-" else ""
         kappa = "-" if one.kappa is None or math.isnan(one.kappa) else f"{one.kappa:.2f}"
@@ -209,6 +238,11 @@ def lines(outcomes: Sequence[Outcome]) -> list[str]:
             f"{words:16} {one.wins:4}  {one.ties:4}  {one.losses:6}  {share:>6} {between:20}  {kappa:>5}  {alpha:>5}"
         )
     return printed
+
+
+def _printable(line: str) -> str:
+    """Names come from files of others; none commands the terminal."""
+    return "".join(character if character.isprintable() else " " for character in line)
 
 
 def _outcome(question: str, items: list[list[str]]) -> Outcome:
