@@ -128,6 +128,17 @@ def test_the_page_opens_from_disk_alone(folder, report):
         assert f'id="{suite}"' in page
 
 
+def test_an_answer_is_judged_by_the_figure_of_its_task(folder, report):
+    figures = {suite: {one["figure"] for one in report["answers"] if one["suite"] == suite} for suite in SUITES}
+    assert figures["tokenizer"] == {"survival"} and figures["text_to_video"] == {"all_correct"}
+    assert figures["inpainting"] <= {"reappears"} and figures["outpainting"] <= {"reappears"}
+    assert figures["video_to_audio"] and figures["video_to_audio"] <= {"f1_50ms", "silence"}
+    assert figures["text_to_audio"] and figures["text_to_audio"] <= {"material", "silence"}
+    for one in report["answers"]:
+        assert one["success"] == (one["scores"][one["figure"]] >= 0.5)
+    assert "Successes, by survival" in (folder / "index.html").read_text()
+
+
 def test_the_lines_for_a_terminal_name_every_figure(report):
     printed = "\n".join(lines(report))
     for measured in report["measured"].values():

@@ -192,9 +192,8 @@ class _Suite:
                 self.skipped[name] = f"it needs {metric.least} prompts, there are {self.count}"
             else:
                 self.tallies.append(Tally(name, metric))
-        self.verdict = next(
-            ((tally, tally.metric.verdict) for tally in self.tallies if getattr(tally.metric, "verdict", None)), None
-        )
+        per_prompt = [tally.metric for tally in self.tallies if isinstance(tally.metric, PerPrompt)]
+        self.judge = next((metric for metric in per_prompt if suite in metric.verdict), None)
         self.shown: list[dict[str, Any]] = []
         self._digest = hashlib.sha256()
         self._seen: dict[str, int] = {}
@@ -290,15 +289,14 @@ class _Suite:
 
     def _note(self, case: Case, take: Take, repeat: int) -> None:
         """Keep what the page shows: the first successes and failures, beside the truth."""
-        if self.verdict is None:
+        if self.judge is None:
             return
-        tally, figure = self.verdict
-        assert isinstance(tally.metric, PerPrompt)
-        scores = {name: figures.mean_of(score) for name, score in tally.metric.score(case, take).items()}
-        success = scores.get(figure)
-        if success is None:
+        scores = {name: figures.mean_of(score) for name, score in self.judge.score(case, take).items()}
+        asked = ((name, scores.get(name)) for name in self.judge.verdict[self.suite])
+        figure, score = next(((name, score) for name, score in asked if score is not None), (None, None))
+        if score is None:
             return
-        success = success >= 0.5
+        success = score >= 0.5
         if sum(one["success"] == success for one in self.shown) >= SHOWN:
             return
         name, truth = samples.name_of(case.number, repeat), f"{case.number:05d}-truth"

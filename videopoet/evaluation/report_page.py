@@ -140,13 +140,12 @@ def _table(figures: Sequence[dict[str, Any]], with_suite: bool = False) -> str:
 def _gallery(answers: Sequence[dict[str, Any]]) -> str:
     if not answers:
         return ""
+    judged_by = " or ".join(dict.fromkeys(_words(answer["figure"]) for answer in answers))
     sides = ""
     for success, title in ((True, "Successes"), (False, "Failures")):
         chosen = [answer for answer in answers if answer["success"] == success]
         cards = "".join(map(_card, chosen)) or "<p>None.</p>"
-        sides += (
-            f'<section class="{title.lower()}"><h3>{title}, by {_words(answers[0]["figure"])}</h3>{cards}</section>'
-        )
+        sides += f'<section class="{title.lower()}"><h3>{title}, by {judged_by}</h3>{cards}</section>'
     return f'<div class="sides">{sides}</div>'
 
 

@@ -42,8 +42,9 @@ def test_a_metric_says_what_it_is_where_it_is_measured_and_against_what(name):
     assert metric.number[0] in "MP" and set(metric.suites) <= set(SUITES) and metric.suites
     assert metric.figures and all(figure.meaning for figure in metric.figures.values())
     assert all(callable(getattr(baselines, baseline, None)) for baseline in metric.baselines)
-    if issubclass(metric, PerPrompt) and metric.verdict is not None:
-        assert metric.verdict in metric.figures
+    if issubclass(metric, PerPrompt):
+        assert metric.verdict.keys() <= set(metric.suites)
+        assert {figure for chosen in metric.verdict.values() for figure in chosen} <= metric.figures.keys()
     if issubclass(metric, Weighty):
         assert metric.what_to_get
 
@@ -52,6 +53,26 @@ def test_every_suite_has_a_metric_with_a_baseline_or_chance():
     for suite in SUITES:
         found = metrics_of(suite)
         assert any(metric.baselines or metric.has_chance for name, metric in found if name != "cost"), suite
+
+
+def test_one_metric_judges_the_answers_of_a_suite_and_it_is_the_one_of_the_task():
+    judges = {
+        suite: [
+            (metric.number, *metric.verdict[suite])
+            for _, metric in metrics_of(suite)
+            if isinstance(metric, PerPrompt) and suite in metric.verdict
+        ]
+        for suite in SUITES
+    }
+    assert judges.pop("open_prompts") == []  # which are judged as a set
+    assert all(len(found) == 1 for found in judges.values())
+    judge = {suite: found[0] for suite, found in judges.items()}
+    for suite in ("video_to_audio", "audio_to_video", "audio_video_continuation"):
+        assert judge[suite][:2] == ("M10", "f1_50ms")
+    assert judge["text_to_audio"][:2] == ("M10", "material")
+    assert judge["inpainting"] == judge["outpainting"] == ("M12", "reappears")
+    assert judge["tokenizer"] == ("M14", "survival")
+    assert judge["text_to_video"] == ("M2", "all_correct") and judge["stylization"] == ("M11", "both")
 
 
 def results(metric: Metric, cases, takes, chance=False):

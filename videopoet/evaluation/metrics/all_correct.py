@@ -24,7 +24,9 @@ class AllCorrect(PerPrompt):
         "outpainting",
         "audio_video_continuation",
     )
-    verdict = "all_correct"
+    verdict = dict.fromkeys(
+        ("text_to_video", "text_to_image", "image_to_video", "video_continuation"), ("all_correct",)
+    )
     figures = {
         "all_correct": Figure("clips with every asked slot right and no extra subject"),
         "subjects_right": Figure("the same without scenery and camera"),

@@ -53,8 +53,9 @@ class Metric(ABC):
 class PerPrompt(Metric):
     """A metric whose figures are means, ratios or medians over prompts."""
 
-    verdict: ClassVar[str | None] = None
-    """The figure that says whether a single answer is a success, for the samples that a report shows."""
+    verdict: ClassVar[dict[str, tuple[str, ...]]] = {}
+    """Which figure says whether a single answer is a success, for the samples that a report shows: by suite, the first
+    that was asked. No other metric judges these suites."""
 
     @abstractmethod
     def score(self, case: Case, take: Take) -> dict[str, Score]:

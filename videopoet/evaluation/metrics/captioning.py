@@ -20,7 +20,7 @@ class Captioning(PerPrompt):
 
     number = "M1c"
     suites = ("video_captioning",)
-    verdict = "all_correct"
+    verdict = {"video_captioning": ("all_correct",)}
     figures = {
         "slots": Figure("right slots of all that a full caption names"),
         "all_correct": Figure("captions with every slot right and no extra subject"),

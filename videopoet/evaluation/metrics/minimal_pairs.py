@@ -16,7 +16,7 @@ class MinimalPairs(PerPrompt):
 
     number = "M4"
     suites = ("minimal_pairs",)
-    verdict = "controlled"
+    verdict = {"minimal_pairs": ("controlled",)}
     figures = {
         "controlled": Figure("pairs in which the changed slot changes as asked and every other stays"),
         "changed": Figure("pairs in which the changed slot changes as asked"),

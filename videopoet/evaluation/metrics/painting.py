@@ -29,6 +29,7 @@ class Painting(PerPrompt):
 
     number = "M12"
     suites = ("inpainting", "outpainting")
+    verdict = dict.fromkeys(suites, ("reappears",))
     figures = {
         "kept": Figure("clips that keep what was given as well as the tokenizer does"),
         "kept_psnr": Figure("PSNR of what was given", "dB"),

@@ -29,7 +29,7 @@ class Reconstruction(PerPrompt):
 
     number = "M14"
     suites = ("tokenizer",)
-    verdict = "survival"
+    verdict = {"tokenizer": ("survival",)}
     figures = {
         "psnr": Figure("PSNR of the whole clip", "dB"),
         "ssim": Figure("SSIM", ""),

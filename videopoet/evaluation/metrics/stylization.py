@@ -26,7 +26,7 @@ class Stylization(PerPrompt):
 
     number = "M11"
     suites = ("stylization",)
-    verdict = "both"
+    verdict = {"stylization": ("both",)}
     figures = {
         "structure": Figure("STR: edges where the stylized truth has them, F1"),
         "style": Figure("STY: clips in the style that was asked for"),

@@ -46,7 +46,7 @@ class TemporalConsistency(PerPrompt):
         "audio_video_continuation",
         "tokenizer",
     )
-    verdict = "identity"
+    verdict = {"unconditional": ("identity",)}
     figures = {
         "identity": Figure("valid clips whose subjects keep count, shape and colour"),
         "jumps": Figure("steps of subjects that no law of motion allows", better="lower"),
