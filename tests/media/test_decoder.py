@@ -152,16 +152,23 @@ def test_slivers_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "limits",
+    ("limits", "code"),
     [
-        Limits(frame_pixels=64 * 80 - 1),
-        Limits(frames=16),
-        Limits(seconds=1.9),
-        Limits(output_bytes=17 * 64 * 80 * 3 - 1),
+        (Limits(frame_pixels=64 * 80 - 1), "video_too_large"),
+        (Limits(frames=16), "video_too_long"),
+        (Limits(seconds=1.9), "video_too_long"),
+        (Limits(output_bytes=17 * 64 * 80 * 3 - 1), "video_too_large"),
     ],
 )
-def test_a_clip_beyond_a_limit_is_refused_and_not_cut(clip_path, limits):
-    refused(read_video, clip_path, "video_too_large", limits=limits)
+def test_a_clip_beyond_a_limit_is_refused_and_not_cut(clip_path, limits, code):
+    refused(read_video, clip_path, code, limits=limits)
+
+
+@pytest.mark.parametrize(
+    "limits", [Limits(frames=9), Limits(seconds=1.2), Limits(output_bytes=9 * 64 * 80 * 3 + 100_000)]
+)
+def test_limits_count_from_where_reading_begins(clip_path, limits):
+    assert read_video(clip_path, start=1.0, limits=limits).num_frames == 9
 
 
 def test_a_clip_at_its_limits_is_read(clip_path):
@@ -192,6 +199,8 @@ def test_memory_beyond_the_limit_is_an_error(clip_path, tmp_path):
         ({"frame_rate": float("nan")}, "frame_rate_invalid"),
         ({"max_frames": 0}, "max_frames_invalid"),
         ({"max_seconds": -1.0}, "max_seconds_invalid"),
+        ({"start": -1.0}, "start_invalid"),
+        ({"start": float("nan")}, "start_invalid"),
         ({"fit": "stretch"}, "fit_invalid"),
     ],
 )

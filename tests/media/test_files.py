@@ -241,6 +241,84 @@ def test_time_is_counted_from_the_first_frame(tmp_path):
     assert numbers(read_video(tmp_path / "clip.mkv", frame_rate=4.0)) == [0, 2, 4, 6]
 
 
+@pytest.mark.parametrize(
+    ("name", "codec", "times"),
+    [
+        ("clip.mp4", "libx264", [125 * k for k in range(25)]),
+        ("clip.mkv", "libx264", [125 * k + (60 if k % 3 else 0) + (500 if k > 9 else 0) for k in range(25)]),
+        ("clip.ts", "libx264", [125 * k for k in range(25)]),
+        ("clip.avi", "mpeg4", [125 * k for k in range(25)]),
+    ],
+)
+def test_a_clip_from_a_time_on_is_what_cutting_the_whole_leaves(tmp_path, name, codec, times):
+    path = tmp_path / name
+    if name == "clip.avi":
+        encoded_at_eight(path, codec)
+    else:
+        numbered(path, codec=codec, times=times, gop_size=5, max_b_frames=2)
+    whole = read_video(path, frame_rate=16.0)
+    for first in (1, 18, 30, 37, whole.num_frames - 1):
+        rest = read_video(path, start=first / 16, frame_rate=16.0)
+        assert torch.equal(rest.frames, whole.frames[:, first:])
+    assert torch.equal(read_video(path, start=2.0, frame_rate=16.0, max_seconds=0.5).frames, whole.frames[:, 32:40])
+
+
+def encoded_at_eight(path, codec):
+    """A clip of 25 frames whose container does not say when each is shown."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=8)
+        stream.width, stream.height, stream.pix_fmt, stream.codec_context.gop_size = 64, 64, "yuv420p", 5
+        for k in range(25):
+            picture = av.VideoFrame.from_ndarray(torch.full((64, 64, 3), 10 * k, dtype=torch.uint8).numpy(), "rgb24")
+            container.mux(stream.encode(picture.reformat(format="yuv420p")))
+        container.mux(stream.encode(None))
+
+
+def test_a_clip_at_its_own_rate_begins_with_the_frame_on_screen_and_sound_stays_with_it(clip_path):
+    whole, rest = read_video(clip_path), read_video(clip_path, start=0.8)
+    assert torch.equal(rest.frames, whole.frames[:, 6:]) and rest.frame_rate == 8.0
+    assert rest.audio is not None and click(rest.audio) == pytest.approx(0.25, abs=0.002)
+    resampled = read_video(clip_path, start=0.8, frame_rate=4.0)
+    assert torch.equal(resampled.frames[:, 1], whole.frames[:, 8])
+    assert resampled.audio is not None and click(resampled.audio) == pytest.approx(0.2, abs=0.002)
+    assert read_video(clip_path, start=0.8, max_seconds=0.5).num_frames == 4
+
+
+def test_a_still_that_lasts_is_shown_from_the_time_asked_for_on(tmp_path):
+    numbered(tmp_path / "clip.mkv", codec="ffv1", times=[0, 100, 200, 300, 3000, 3100, 3200, 3300])
+    assert numbers(read_video(tmp_path / "clip.mkv", start=2.7)) == [3, 3, 3, 4, 5, 6, 7, 7]
+
+
+def test_sound_from_a_time_on_is_what_cutting_the_whole_leaves(clip_path, tmp_path):
+    noise = Audio(torch.rand(2, 5 * 8000, generator=torch.Generator().manual_seed(0)) - 0.5, 8000)
+    noise.save(tmp_path / "noise.wav")
+    whole = read_audio(tmp_path / "noise.wav").samples
+    assert torch.equal(read_audio(tmp_path / "noise.wav", start=2.5).samples, whole[:, 20_000:])
+    assert torch.equal(read_audio(tmp_path / "noise.wav", start=4.0, max_seconds=0.5).samples, whole[:, 32_000:36_000])
+    part = read_audio(clip_path, start=0.7, max_seconds=1.0)
+    assert part.num_samples == 16_000 and click(part) == pytest.approx(0.3, abs=0.002)
+
+
+def test_a_clip_whose_sound_has_ended_goes_on_without(tmp_path):
+    audio = Audio(torch.full((1, 8000), 0.5), 16_000)
+    Video(torch.zeros(3, 17, 16, 16, dtype=torch.uint8), 8.0, audio).save(tmp_path / "clip.mp4")
+    assert read_video(tmp_path / "clip.mp4", start=1.5).audio is None
+
+
+def test_what_begins_after_the_end_is_refused_with_both_times(clip, clip_path, tmp_path):
+    clip.save(tmp_path / "clip.gif")
+    clip.audio.save(tmp_path / "clip.wav")
+    for read, path in (
+        (read_video, clip_path),
+        (read_audio, clip_path),
+        (read_video, tmp_path / "clip.gif"),
+        (read_audio, tmp_path / "clip.wav"),
+    ):
+        with pytest.raises(MediaError, match=r"start is 9 s and it ends after 2\.1. s") as caught:
+            read(path, start=9.0)
+        assert caught.value.code == "start_beyond_end"
+
+
 def with_matrix(path, matrix: tuple[int, ...]):
     """The clip with a display matrix in its track's header, as a phone writes it."""
     data = bytearray(path.read_bytes())
@@ -455,6 +533,8 @@ def test_an_animation_is_a_clip(tmp_path, name):
     video = read_video(tmp_path / name)
     assert video.frame_rate == pytest.approx(10.0)
     assert video.frames[0, :, 8, 8].tolist() == [0, 60, 120, 120, 180]
+    later = read_video(tmp_path / name, start=0.1, frame_rate=10.0)
+    assert later.frames[0, :, 8, 8].tolist() == [60, 120, 120, 180]
 
 
 def test_a_clip_of_one_frame_is_a_picture(clip, tmp_path):

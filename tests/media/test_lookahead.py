@@ -1,5 +1,7 @@
 import io
+from fractions import Fraction
 
+import av
 import pytest
 import torch
 
@@ -20,10 +22,12 @@ def film(tmp_path_factory):
     return path
 
 
-def read(path, frame_rate, threads=1):
+def read(path, frame_rate, threads=1, start=None):
     """The frames and the sound that a decoder sends."""
     pipe = io.BytesIO()
-    request = Request("video", Limits(), "mov", height=48, width=64, frame_rate=frame_rate, threads=threads)
+    request = Request(
+        "video", Limits(), "mov", height=48, width=64, frame_rate=frame_rate, threads=threads, start=start
+    )
     with path.open("rb") as file:
         facts = containers.read(file, request, Channel(pipe, 1 << 30))
     pipe.seek(0)
@@ -67,6 +71,37 @@ def test_frames_that_nobody_sees_are_not_decoded(film, decoded):
     decoded.clear()
     read(film, 30.0)
     assert len(decoded) == 120 and seldom < 100
+
+
+@pytest.fixture(scope="module")
+def long_film(film, tmp_path_factory):
+    """The film six times over, with a key frame each second."""
+    path = tmp_path_factory.mktemp("long") / "film.mp4"
+    with av.open(str(film)) as source, av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=30, options={"preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt, stream.codec_context.gop_size = 128, 96, "yuv420p", 30
+        for k, frame in enumerate(list(source.decode(video=0)) * 6):
+            frame.pts, frame.time_base = k, Fraction(1, 30)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("frame_rate", [8.0, 30.0, None])
+def test_what_comes_long_before_a_time_is_not_decoded(long_film, decoded, frame_rate):
+    whole, _, _ = read(long_film, frame_rate)
+    decoded.clear()
+    rest, _, _ = read(long_film, frame_rate, start=22.5)
+    pictures, wanted = ([frame[TIME.size :] for frame in frames] for frames in (rest, whole[-len(rest) :]))
+    assert pictures == wanted and round(1.5 * (frame_rate or 30)) <= len(rest) <= 45
+    assert len(decoded) < 5 * 30
+
+
+def test_a_container_that_cannot_be_gone_through_is_decoded_from_its_beginning(long_film, decoded, monkeypatch):
+    found = read(long_film, 8.0, start=22.5)
+    decoded.clear()
+    monkeypatch.setattr(containers.Packets, "go_to", lambda *_: False)
+    assert read(long_film, 8.0, start=22.5) == found and len(decoded) > 10 * 30
 
 
 def test_sound_comes_in_pieces_of_a_fifth_of_a_second_and_loses_nothing(film):

@@ -60,11 +60,19 @@ def test_reading_stops_after_the_seconds_asked_for():
     assert len(kept(THIRTY, 12.0, max_seconds=1.0)) == 30
 
 
+def test_what_is_gone_before_the_beginning_is_left_out_and_what_is_still_there_comes_first():
+    frames = [(time, time + 1 / 30, number) for number, time in enumerate(THIRTY)]
+    for frame_rate, expected in ((None, [31, 32, 33]), (10.0, [31, 34, 37])):
+        sampler = Sampler(request(start=1.05, frame_rate=frame_rate, max_frames=3), begin=11.05)
+        times, numbers = zip(*sampler.keep(iter(frames)), strict=True)
+        assert list(numbers) == expected and -1 / 30 < times[0] < 0 < times[1]
+
+
 @pytest.mark.parametrize("limits", [Limits(seconds=1.0), Limits(frames=10)])
 def test_what_exceeds_the_limits_is_refused_and_not_cut(limits):
     with pytest.raises(Refusal) as caught:
         kept(THIRTY, 12.0, frame_rate=8.0, limits=limits)
-    assert caught.value.code == "video_too_large"
+    assert caught.value.code == "video_too_long"
     assert len(kept(THIRTY, 12.0, frame_rate=8.0, max_seconds=0.3, limits=limits)) == 3
 
 

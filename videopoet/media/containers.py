@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right, insort
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any, BinaryIO
 
 import av
 import av.subtitles.stream  # PyAV imports it only when it needs it, but a confined child can open no module.
 from av.audio.stream import AudioStream
 from av.container import InputContainer
-from av.stream import Disposition
+from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from videopoet.media.protocol import FRAME, TIME, Channel, Refusal, Request, too_much_output
-from videopoet.media.selection import Sampler, check_pixels, num_ticks, too_long
+from videopoet.media.selection import Sampler, beyond_end, check_pixels, num_ticks, too_long
 from videopoet.media.tracks import AudioTrack, VideoTrack, broken
 
 DEMUXERS = "mov,matroska,avi,mpeg,mpegts,ogg,flac,mp3,wav"
@@ -42,6 +44,12 @@ SAYS_WHEN_SHOWN = ("mov", "matroska")
 """Containers whose packets say when their frames are shown; of others it is known once they are decoded."""
 ROUNDING = 1e-6
 """Seconds by which a time may be rounded; frames so near to a tick are decoded in any case."""
+RUN_UPS = (1.0, 8.0, 40.0)
+"""Seconds before what is asked for at which decoding begins, the next where a container finds no key frame in time.
+Sound needs some, for the state of its decoder, and because containers store it up to a second beside its picture."""
+SOUND_MARGIN = 0.25
+"""Seconds of sound that are sent from before where reading begins, where the rate of the frames is not known: the frame
+on screen there may have come so long before."""
 DECLARES_LENGTH = ("mov", "matroska", "avi", "flac")
 TOLERANT: dict[str, Any] = {} if int(av.__version__.partition(".")[0]) >= 19 else {"metadata_errors": "replace"}
 """Lets a container with unreadable metadata open; from PyAV 19 on it does so by itself."""
@@ -54,32 +62,75 @@ def read(file: BinaryIO, request: Request, channel: Channel) -> dict[str, Any]:
         Refusal: The file is broken, of a kind that is not read, or exceeds a limit.
     """
     av.logging.set_level(None)
-    names = ",".join(sorted(CODECS["video"] | CODECS["audio"]))
-    options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "file", "codec_whitelist": names}
     try:
-        with av.open(file, "r", request.demuxer, container_options=options, **TOLERANT) as container:
-            return Reader(container, request, channel).read()
+        begin = None
+        if request.start is not None:
+            with _opened(file, request) as container:
+                begin = Reader(container, request, channel).origin() + request.start
+        with _opened(file, request) as container:
+            reader = Reader(container, request, channel, begin)
+            if begin is None or reader.go_to(begin):
+                return reader.read()
+        with _opened(file, request) as container:
+            return Reader(container, request, channel, begin).read()
     except MemoryError:
         raise
     except av.FFmpegError as error:
         raise broken("it cannot be decoded") from error
 
 
-class Reader:
-    """One pass through a container for the tracks that a request wants."""
+def _opened(file: BinaryIO, request: Request) -> InputContainer:
+    """The container, at its beginning."""
+    names = ",".join(sorted(CODECS["video"] | CODECS["audio"]))
+    options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "file", "codec_whitelist": names}
+    file.seek(0)
+    return av.open(file, "r", request.demuxer, container_options=options, **TOLERANT)
 
-    def __init__(self, container: InputContainer, request: Request, channel: Channel):
-        self.container, self.request, self.channel = container, request, channel
+
+class Reader:
+    """One pass through a container for the tracks that a request wants.
+
+    Args:
+        container: The container.
+        request: What is asked for.
+        channel: Where it goes.
+        begin: Where reading begins, in the file's own time: what comes earlier is left out. None is at the first frame
+            or sample.
+    """
+
+    def __init__(self, container: InputContainer, request: Request, channel: Channel, begin: float | None = None):
+        self.container, self.request, self.channel, self.begin = container, request, channel, begin
         self.packets = Packets(container)
         self.video = next((s for s in container.streams.video if s.disposition != Disposition.attached_pic), None)
         self.audio = next(iter(container.streams.audio), None)
+
+    def origin(self) -> float:
+        """When the first frame comes, or of sound alone the first sample, in the file's own time."""
+        if self.request.what == "audio":
+            sound = self._audio_track()
+            packets = (packet for packet in self.packets if packet.stream is sound.stream)
+            return next((time for packet in packets for time, _ in sound.decode(packet)), 0.0)
+        return next((time for time, _, _ in self._frames(self._video_track(), None)), 0.0)
+
+    def go_to(self, begin: float) -> bool:
+        """Go on in the container to where decoding must begin; false where that cannot be found."""
+        sought = self.video or self.audio
+        needed = self.audio if self.request.what == "audio" else self.video
+        if sought is None or needed is None:
+            return True
+        return any(self.packets.go_to(begin, begin - run_up, sought, needed) for run_up in RUN_UPS)
 
     def read(self) -> dict[str, Any]:
         match self.request.what:
             case "facts":
                 return self._describe()
             case "audio":
-                facts = self._send_sound(self._audio_track())
+                sound = self._audio_track()
+                facts = self._send_sound(sound)
+                if self.begin is not None and sound.start is None:
+                    start = self.request.start or 0.0
+                    raise beyond_end(start, start + sound.clock - self.begin)
+                facts["origin"] = sound.start if self.begin is None else self.begin
             case "image":
                 facts, _ = self._send_frames(self._video_track(), None)
             case "video":
@@ -94,7 +145,7 @@ class Reader:
     def _send_frames(self, video: VideoTrack, sound: AudioTrack | None) -> tuple[dict[str, Any], float]:
         """Send frames, and sound that comes between them; give the facts, and when in the file the last frame goes."""
         self._refuse_early(video)
-        sampler = Sampler(self.request)
+        sampler = Sampler(self.request, self.begin)
         for time, frame in sampler.keep(self._frames(video, sound, sampler)):
             first, picture = video.view is None, video.picture(frame)
             if first:
@@ -128,13 +179,17 @@ class Reader:
         if self.video is None:
             raise self._without("video", "no_video_stream")
         self._check(self.video)
-        return VideoTrack(self.video, self.request)
+        return VideoTrack(self.video, self.request, self.packets.begin)
 
     def _audio_track(self) -> AudioTrack:
         if self.audio is None:
             raise self._without("sound", "no_audio_stream")
         self._check(self.audio)
-        return AudioTrack(self.audio, self.channel, self.request)
+        begin = self.begin
+        if begin is not None and self.request.what == "video":
+            rate = self.video and self.video.average_rate
+            begin -= float(1 / rate) if rate else SOUND_MARGIN
+        return AudioTrack(self.audio, self.channel, self.request, begin, self.packets.begin)
 
     def _without(self, needed: str, code: str) -> Refusal:
         found = "video only" if self.video is not None else "sound only" if self.audio is not None else "no track"
@@ -158,7 +213,8 @@ class Reader:
         if request.demuxer != "mov" or num_frames == 0 or video.rate is None:
             return
         rate = request.frame_rate or video.rate
-        wanted = min(num_ticks(num_frames / video.rate, rate), request.max_frames or num_frames)
+        seconds = max(0.0, num_frames / video.rate - (request.start or 0.0))
+        wanted = min(num_ticks(seconds, rate), request.max_frames or num_frames)
         if request.max_seconds:
             wanted = min(wanted, num_ticks(request.max_seconds, rate))
         needed = wanted / rate * video.rate
@@ -199,17 +255,49 @@ class Packets:
 
     def __init__(self, container: InputContainer):
         self.container = container
+        self.begin = 0.0
+        """When the first of the packets that are needed comes, where they do not begin at the beginning."""
         self.position: float | None = None
         self.longest_step = 0.0
         self.ended = False
-        self.iterator = self._iterate()
+        self.iterator = self._iterate(container.demux())
 
     def __iter__(self) -> Iterator[av.Packet]:
         return self.iterator
 
-    def _iterate(self) -> Iterator[av.Packet]:
+    def go_to(self, begin: float, target: float, sought: Stream, needed: Stream) -> bool:
+        """Begin at a time before a target, of video at a key frame; false where that comes after what is to be read.
+
+        Args:
+            begin: What is to be read, in the file's own time.
+            target: Where to look for it.
+            sought: The stream whose places in the file are known.
+            needed: The stream that must begin in time.
+        """
+        tick = float(sought.time_base or 0)
+        if tick <= 0:
+            return False
+        try:
+            self.container.seek(math.floor(target / tick), stream=sought)
+        except (av.FFmpegError, OverflowError):
+            return False
+        packets = self.container.demux()
+        before: list[av.Packet] = []
+        for packet in packets:
+            if packet.stream is needed and (packet.is_keyframe or not isinstance(needed, VideoStream)):
+                time = packet.pts if packet.pts is not None else packet.dts
+                if time is None or packet.time_base is None or time * packet.time_base > begin:
+                    return False
+                self.begin = float(time * packet.time_base)
+                self.iterator = self._iterate(chain(before, [packet], packets))
+                return True
+            if packet.stream is not needed:
+                before.append(packet)
+        return False
+
+    def _iterate(self, packets: Iterable[av.Packet]) -> Iterator[av.Packet]:
         seconds: dict[int, float] = {}  # of a tick, by stream: fractions are slow
-        for packet in self.container.demux():
+        for packet in packets:
             if packet.pts is not None:
                 tick = seconds.get(packet.stream_index)
                 if tick is None:
@@ -239,13 +327,14 @@ class Packets:
 class Lookahead:
     """Packets of video, each with whether its frame is wanted, once the frames that come after it are known.
 
-    A rate of 8 frames a second leaves out most of a clip's frames; those among them that no other frame is made from
-    need no decoding.
+    A rate of 8 frames a second leaves out most of a clip's frames, and so does beginning in the middle; those among
+    them that no other frame is made from need no decoding.
     """
 
     def __init__(self, video: VideoTrack, sampler: Sampler | None):
         has_times = video.request.demuxer in SAYS_WHEN_SHOWN
-        can_skip = sampler is not None and sampler.frame_rate is not None and has_times
+        leaves_out = sampler is not None and (sampler.frame_rate is not None or sampler.origin is not None)
+        can_skip = has_times and leaves_out
         self.video, self.sampler = video, sampler if can_skip else None
         self.tick = float(video.stream.time_base or 0)
         self._waiting: deque[av.Packet] = deque()
@@ -261,8 +350,8 @@ class Lookahead:
         if packet.pts is not None:
             insort(self._times, packet.pts)
             del self._times[: -4 * LOOKAHEAD]
-        # Until the first frame is there, nobody knows where the ticks are.
-        while len(self._waiting) > (LOOKAHEAD if self.sampler.origin is not None else 0):
+        # Until the first frame is there, nobody knows where the ticks are, and whether it is interlaced.
+        while len(self._waiting) > (LOOKAHEAD if self.video.begun else 0):
             earlier = self._waiting.popleft()
             yield earlier, self._is_wanted(earlier)
 
@@ -273,7 +362,9 @@ class Lookahead:
 
     def _is_wanted(self, packet: av.Packet) -> bool:
         sampler, time = self.sampler, packet.pts
-        if sampler is None or sampler.origin is None or time is None or self.video.is_interlaced:
+        if sampler is None or sampler.origin is None or time is None:
+            return True
+        if self.video.is_interlaced or not self.video.begun:
             return True
         place = bisect_right(self._times, time)
         if place == len(self._times):

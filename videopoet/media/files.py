@@ -25,7 +25,7 @@ from videopoet.media import encoder
 from videopoet.media.protocol import Limits
 from videopoet.media.resample import resample_audio
 from videopoet.media.sandbox import Decoded, decode, refusal
-from videopoet.media.selection import constant_rate, on_screen
+from videopoet.media.selection import constant_rate, num_ticks, on_screen
 from videopoet.media.types import Audio, Image, Media, Video
 
 Fit = Literal["crop", "pad"]
@@ -35,6 +35,7 @@ DEFAULT_LIMITS = Limits()
 MAX_FRAME_RATE = 1000
 MAX_SAMPLE_RATE = 384_000
 MAX_SIDE = 8192
+MAX_START = 1e6
 SOUND_GAP = 0.1
 """Seconds of sound that must be missing from a file before silence is put in their place."""
 
@@ -72,6 +73,7 @@ def read_video(
     frame_rate: float | None = None,
     max_frames: int | None = None,
     max_seconds: float | None = None,
+    start: float | None = None,
     fit: Fit = "crop",
     limits: Limits = DEFAULT_LIMITS,
 ) -> Video:
@@ -87,35 +89,42 @@ def read_video(
         frame_rate: Frames per second: each is the one on screen at its time. None keeps the file's own rate; a variable
             one becomes its most usual one.
         max_frames: Stop after so many, of those that come out.
-        max_seconds: Stop there.
+        max_seconds: Stop there, counted from where reading begins.
+        start: Seconds after the first frame to begin at: with the frame on screen there, and at the file's own rate
+            when that came, so that its sound stays with it.
         fit: How another shape fills `height` and `width`.
         limits: What the file may cost.
 
     Raises:
-        MediaError: The file is missing, broken, no clip or not of a kind that is read, or exceeds a limit.
+        MediaError: The file is missing, broken, no clip or not of a kind that is read, ends before `start`, or exceeds
+            a limit; limits count from `start` on.
     """
     path = Path(path)
     _check_size(height, width, fit)
     _check_range("frame_rate", frame_rate, 1e-3, MAX_FRAME_RATE)
     _check_range("max_frames", max_frames, 1, limits.frames)
     _check_range("max_seconds", max_seconds, 1e-3, float("inf"))
+    _check_range("start", start, 0, MAX_START)
     decoded = decode(
         path,
         what="video",
         height=height,
         width=width,
         frame_rate=frame_rate,
+        start=start or None,
         max_frames=max_frames,
         max_seconds=max_seconds,
         fit=fit,
         limits=limits,
     )
-    times, end = [time for time, _ in decoded.frames], decoded.facts["end"]
+    times, end, origin = [time for time, _ in decoded.frames], decoded.facts["end"], decoded.facts["origin"]
     if frame_rate is None:
         frame_rate, indices = constant_rate(times, end, decoded.facts["frame_rate"])
+        if indices == list(range(len(times))):
+            origin += times[0]
     else:
         indices = on_screen(times, end, frame_rate)
-    indices = indices[:max_frames]
+    indices = indices[: None if max_seconds is None else num_ticks(max_seconds, frame_rate)][:max_frames]
     frame_bytes = decoded.facts["height"] * decoded.facts["width"] * 3
     if len(indices) * frame_bytes > limits.output_bytes:
         raise refusal(
@@ -124,7 +133,7 @@ def read_video(
             f"it has {len(indices)} frames at {frame_rate:g} a second; {limits.output_bytes / 1e6:.3g} MB are the most "
             "that is read at once; ask for a smaller height and width, a lower frame rate or fewer seconds",
         )
-    audio = _sound(path, decoded, decoded.facts["origin"], len(indices) / frame_rate) if decoded.sound else None
+    audio = _sound(path, decoded, origin, len(indices) / frame_rate) if decoded.sound else None
     return Video(_stack(decoded, indices), float(frame_rate), audio)
 
 
@@ -163,6 +172,7 @@ def read_audio(
     *,
     sample_rate: int | None = None,
     max_seconds: float | None = None,
+    start: float | None = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Audio:
     """Read sound, also that of a clip, from its first sample on; more than two channels become two.
@@ -170,21 +180,24 @@ def read_audio(
     Args:
         path: The file.
         sample_rate: Hz; None keeps the file's own.
-        max_seconds: Stop there.
-        limits: What the file may cost.
+        max_seconds: Stop there, counted from where reading begins.
+        start: Seconds after the first sample to begin at.
+        limits: What the file may cost, from `start` on.
 
     Raises:
-        MediaError: The file is missing, broken, silent for want of a track or samples, or exceeds a limit.
+        MediaError: The file is missing, broken, silent for want of a track or samples, ends before `start`, or exceeds
+            a limit.
     """
     path = Path(path)
     _check_range("sample_rate", sample_rate, 1, MAX_SAMPLE_RATE)
     _check_range("max_seconds", max_seconds, 1e-3, float("inf"))
-    decoded = decode(path, what="audio", max_seconds=max_seconds, limits=limits)
+    _check_range("start", start, 0, MAX_START)
+    decoded = decode(path, what="audio", start=start or None, max_seconds=max_seconds, limits=limits)
     if not decoded.sound:
         raise refusal(
             path, "audio_empty", "its track of sound holds no sample; at least one is needed; record it again"
         )
-    audio = _sound(path, decoded, decoded.sound[0][0], max_seconds or limits.seconds)
+    audio = _sound(path, decoded, decoded.facts["origin"], max_seconds or limits.seconds)
     return resample_audio(audio, sample_rate or audio.sample_rate, audio.num_channels)
 
 

@@ -52,7 +52,7 @@ def _read(image: Image.Image, request: Request, channel: Channel) -> dict[str, A
     if request.what == "video" and num_frames == 1:
         raise Refusal("no_video_stream", "it is a still picture; a clip is needed; use it where a picture is asked for")
 
-    sampler = Sampler(request)
+    sampler = Sampler(request, request.start)  # an animation begins at 0
     facts: dict[str, Any] = {}
     for time, frame in sampler.keep(_frames(image, num_frames)):
         placement = place(frame.width, frame.height, request)

@@ -43,9 +43,9 @@ class Limits:
     image_pixels: int = 1 << 26
     """Width times height of a picture: 67 megapixels."""
     frames: int = 36_000
-    """Frames decoded: ten minutes at 60 a second."""
+    """Frames decoded, from where reading begins: ten minutes at 60 a second."""
     seconds: float = 600.0
-    """Length of what is decoded."""
+    """Length of what is decoded, from where reading begins."""
     output_bytes: int = 1 << 31
     """Raw frames and samples sent to the parent."""
     memory_bytes: int = 1 << 31
@@ -72,6 +72,8 @@ class Request:
     frame_rate: float | None = None
     sample_rate: int | None = None
     """Hz that FFmpeg resamples sound to, good enough to learn from; None leaves it to `resample`."""
+    start: float | None = None
+    """Seconds after the first frame, of sound alone after the first sample, that reading begins at."""
     max_frames: int | None = None
     max_seconds: float | None = None
     threads: int | None = None

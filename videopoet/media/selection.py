@@ -86,34 +86,49 @@ def check_pixels(width: int, height: int, limit: int, kind: str) -> None:
 
 def too_long(limits: Limits) -> Refusal:
     return Refusal(
-        "video_too_large",
-        f"it has more than {limits.seconds:g} s or {limits.frames} frames; that is the most that is read at once; ask "
-        "for its beginning with max_seconds, or cut it",
+        "video_too_long",
+        f"it has more than {limits.seconds:g} s or {limits.frames} frames; that is the most that is read at once; cut "
+        "it, or in Python read a stretch of it with start and max_seconds",
+    )
+
+
+def beyond_end(start: float, seconds: float) -> Refusal:
+    return Refusal(
+        "start_beyond_end",
+        f"start is {start:g} s and it ends after {seconds:.2f} s; reading begins before the end; give an earlier start",
     )
 
 
 class Sampler:
-    """Keeps the frames that the request shows, and stops decoding once it has them."""
+    """Keeps the frames that the request shows, and stops decoding once it has them.
 
-    def __init__(self, request: Request):
+    Args:
+        request: What is asked for.
+        begin: Where reading begins, in the file's own time; None is at the first frame.
+    """
+
+    def __init__(self, request: Request, begin: float | None = None):
+        self.start = request.start or 0.0
         self.frame_rate = request.frame_rate
         self.max_frames = request.max_frames or math.inf
         self.max_seconds = request.max_seconds or math.inf
         self.limits = request.limits
-        self.origin: float | None = None
-        """When the first frame is shown, in the file's own time."""
+        self.origin = begin
+        """What times are counted from, in the file's own time: where reading begins, once that is known."""
         self.end = 0.0
-        """When the last frame kept goes, counted from the first."""
+        """When the last frame kept goes, counted from the origin."""
 
     def keep(self, frames: Iterator[tuple[float, float, Any]]) -> Iterator[tuple[float, Any]]:
-        """From frames with the times they come and go, those to be shown, with the times they come, the first at 0.
+        """From frames with the times they come and go, those to be shown, with the times they come from the origin on.
+
+        That of the first is 0, or less where reading begins while it is on screen.
 
         Raises:
-            Refusal: There are more frames or seconds than the limits allow.
+            Refusal: There are more frames or seconds than the limits allow, or none where reading begins.
         """
         pending: tuple[float, Any] | None = None
-        num_kept = 0
-        for num_before, (start, end, frame) in enumerate(frames):
+        num_kept = num_read = 0
+        for start, end, frame in frames:
             if self.origin is None:
                 self.origin = start
             start, end = start - self.origin, end - self.origin
@@ -126,16 +141,21 @@ class Sampler:
                 if self.frame_rate is not None:
                     self.end = min(self.max_frames / self.frame_rate, self.max_seconds)
                 return
-            if start > self.limits.seconds or num_before >= self.limits.frames:
+            if start > self.limits.seconds or num_read >= self.limits.frames:
                 raise too_long(self.limits)
-            pending = max(start, pending[0] if pending else 0.0), frame
+            num_read += end > 0
+            pending = max(start, pending[0]) if pending else start, frame
             self.end = max(start, end)
         if pending is not None:
+            if pending[0] < 0 and self.end <= TIME_SLACK:
+                raise beyond_end(self.start, self.start + self.end)
             yield pending
 
     def shows(self, start: float, end: float) -> bool:
-        """Whether a frame that is on screen from one time to another, counted from the first, is kept."""
-        return end > start if self.frame_rate is None else self._ticks(end) > self._ticks(start)
+        """Whether a frame that is on screen from one time to another, counted from the origin, is kept."""
+        if self.frame_rate is None:
+            return end > (start if start >= 0 else TIME_SLACK)
+        return self._ticks(end) > max(0, self._ticks(start))
 
     def _ticks(self, time: float) -> int:
         """How many ticks of the asked frame rate come before a time."""
@@ -146,13 +166,13 @@ def constant_rate(times: list[float], end: float, declared: float | None) -> tup
     """The rate of frames that come at these times, and for each frame at that rate which of them is on screen.
 
     Where the times are as regular as the declared rate or their mean, each frame is used once. A variable rate becomes
-    its most usual one, frames repeating while they stay.
+    its most usual one, frames repeating while they stay. The first may have come before 0, where the clip begins.
     """
     if len(times) == 1:
         return declared or (1.0 / end if end > 0 else 1.0), [0]
     mean = (len(times) - 1) / (times[-1] - times[0])
     for rate in (declared, mean):
-        if rate and all(abs(time * rate - index) < 0.5 for index, time in enumerate(times)):
+        if rate and all(abs((time - times[0]) * rate - index) < 0.5 for index, time in enumerate(times)):
             return rate, list(range(len(times)))
     steps = sorted(later - earlier for earlier, later in zip(times, times[1:], strict=False))
     usual = 1.0 / max(steps[len(steps) // 2], MIN_STEP)

@@ -36,9 +36,15 @@ UNSTATED = 2
 
 
 class VideoTrack:
-    """Decodes one track of video into upright frames of the asked size."""
+    """Decodes one track of video into upright frames of the asked size.
 
-    def __init__(self, stream: VideoStream, request: Request):
+    Args:
+        stream: The track.
+        request: What is asked for.
+        clock: When the first frame comes, in the file's own time, where the container does not say.
+    """
+
+    def __init__(self, stream: VideoStream, request: Request, clock: float = 0.0):
         self.stream, self.request = stream, request
         self.rate = float(stream.average_rate or 0) or None
         self.decoder: Any = stream.codec_context
@@ -46,7 +52,7 @@ class VideoTrack:
             self.decoder = av.CodecContext.create(ALPHA_DECODERS[self.decoder.name], "r")
         self.decoder.thread_count = request.threads or min(MOST_THREADS, num_processors())
         self.base: Fraction | None = None  # of the frames' times; to make it anew for each of them is slow
-        self.clock = 0.0
+        self.clock = clock
         self.begun = self.damaged = self.is_interlaced = self.skips = False
         self.view: View | None = None
 
@@ -194,14 +200,28 @@ def kind_of(frame: av.VideoFrame) -> tuple[Any, ...]:
 
 
 class AudioTrack:
-    """Decodes one track of sound into float32 samples, with one channel or two."""
+    """Decodes one track of sound into float32 samples, with one channel or two.
 
-    def __init__(self, stream: AudioStream, channel: Channel, request: Request):
+    Args:
+        stream: The track.
+        channel: Where the samples go.
+        request: What is asked for.
+        begin: When sound begins to be wanted, in the file's own time; None is at its first sample.
+        clock: When the first frame comes, where the container does not say.
+    """
+
+    def __init__(
+        self, stream: AudioStream, channel: Channel, request: Request, begin: float | None = None, clock: float = 0.0
+    ):
         self.stream, self.channel, self.request = stream, channel, request
         self.resampler = AudioResampler("flt")
         self.source: Any = None
         self.rate = self.channels = 0
+        self.begin = begin
         self.start: float | None = None
+        """When what is sent begins."""
+        self.clock = clock
+        """When what was decoded last ends."""
         self.num_packets = self.num_lost = 0
         self.end = float("inf")
         """When sound is no longer wanted, in the file's own time."""
@@ -211,6 +231,10 @@ class AudioTrack:
 
     def send(self, packet: av.Packet) -> bool:
         """Send the packet's sound; false once there is enough."""
+        return all(self._send_frame(time, frame) for time, frame in self.decode(packet))
+
+    def decode(self, packet: av.Packet) -> Iterator[tuple[float, av.AudioFrame]]:
+        """The packet's frames with the times they come, in the file's own time; none where it is broken."""
         self.num_packets += 1
         try:
             frames = self.stream.codec_context.decode(opened(packet))
@@ -218,11 +242,11 @@ class AudioTrack:
             raise
         except av.FFmpegError:
             self.num_lost += 1
-            return True
+            return
         for frame in frames:
-            if not self._send_frame(frame):
-                return False
-        return True
+            time = frame.time if frame.time is not None else self.clock
+            self.clock = time + frame.samples / frame.sample_rate
+            yield time, frame
 
     def facts(self) -> dict[str, Any]:
         """The sound's rate and channels, once all is heard.
@@ -235,17 +259,19 @@ class AudioTrack:
             raise broken(f"of its sound {self.num_lost} of {self.num_packets} packets cannot be decoded")
         return {"sample_rate": self.rate, "channels": self.channels}
 
-    def _send_frame(self, frame: av.AudioFrame) -> bool:
-        time = frame.time if frame.time is not None else (self.start or 0.0)
+    def _send_frame(self, time: float, frame: av.AudioFrame) -> bool:
+        if self.begin is not None and self.clock <= self.begin + 0.5 / frame.sample_rate:
+            return True
         if self.start is None:
             self.start, self.channels = time, min(2, frame.layout.nb_channels)
             self.rate = self.request.sample_rate or frame.sample_rate
             self.channel.begin(sample_rate=self.rate, channels=self.channels)
             if self.request.what == "audio" and self.request.max_seconds:
-                self.end = time + self.request.max_seconds
+                self.end = (time if self.begin is None else self.begin) + self.request.max_seconds
         if time >= self.end:
             return False
-        if time - self.start > self.request.limits.seconds:
+        # Of a clip the frames say whether it is too long: sound may be stored ahead of those that are read last.
+        if self.request.what == "audio" and time - self.start > self.request.limits.seconds:
             raise too_long(self.request.limits)
         source = (frame.format.name, frame.layout.name, frame.sample_rate)
         if source != self.source:
