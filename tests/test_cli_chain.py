@@ -44,7 +44,7 @@ def poet(stand_in):
 
 def test_steps_are_written_as_words(poet, capsys):
     first = "text-to-video prompt='a red ball, zoom in' seconds=2 --top-k=5 sound=false"
-    second = "outpainting box=0.2,0.2,0.8,0.8 mask=a.png"
+    second = "outpainting box=0.2,0.2,0.8,0.8 mask=a.png start=1.5"
     assert cli.run(["chain", "--step", first, "--step", second, "--seed", "4"]) == 0
     steps, seed = poet.asked[0]
     assert seed == 4
@@ -55,7 +55,7 @@ def test_steps_are_written_as_words(poet, capsys):
         "top_k": 5,
         "sound": False,
     }
-    assert steps[1] == {"task": "outpainting", "box": (0.2, 0.2, 0.8, 0.8), "mask": "a.png"}
+    assert steps[1] == {"task": "outpainting", "box": (0.2, 0.2, 0.8, 0.8), "mask": "a.png", "start": 1.5}
     captured = capsys.readouterr()
     assert captured.out == "outputs/chain-4.mp4\n" and Path("outputs/chain-4.mp4").exists()
     assert captured.err.splitlines() == ["videopoet: warning: step 1: w", "videopoet: warning: step 2: w"]

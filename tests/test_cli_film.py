@@ -48,10 +48,11 @@ def poet(stand_in):
 
 
 def test_scenes_share_the_length(poet, capsys):
-    assert cli.run(["film", "a", "--then", "b", "--then", "c", "--seconds", "12", "--seed=3", "--top-k=5"]) == 0
+    settings = ["--seconds", "12", "--seed=3", "--top-k=5", "--video=a.mp4", "--start=4.5"]
+    assert cli.run(["film", "a", "--then", "b", "--then", "c", *settings]) == 0
     story, given = poet.asked[0]
     assert [(scene["prompt"], scene["seconds"]) for scene in story] == [("a", 4), ("b", 4), ("c", 4)]
-    assert given == {"seed": 3, "sound": True, "top_k": 5}
+    assert given == {"seed": 3, "sound": True, "top_k": 5, "video": Path("a.mp4"), "start": 4.5}
     captured = capsys.readouterr()
     assert captured.out == "outputs/film-3.mp4\n" and Path("outputs/film-3.mp4").exists()
     assert captured.err == "videopoet: warning: no sound\n"

@@ -24,6 +24,8 @@ def unfit(random_clip, random_sound, random_picture):
             task="audio_video_continuation", image=random_picture(), audio=random_sound(seconds=0.1)
         ),
         "more frames than the clip has": Request(task="inpainting", video=short, num_frames=9),
+        "a start after the end": Request(task="video_captioning", video=clip, start=9.0),
+        "a sound that ends before": Request(task="audio_to_video", audio=random_sound(), start=9.0),
         "a box beyond the clip": Request(task="inpainting", video=clip, box=(4, 4, 30, 8)),
         "a mask that hides all": Request(task="inpainting", video=clip, mask=white),
         "a mask of another shape": Request(task="inpainting", video=clip, mask=random_picture(16, 64)),
@@ -50,6 +52,11 @@ def test_what_is_refused_is_what_making_it_would_end_in(poet, unfit):
 @pytest.mark.parametrize("task", list(TASKS))
 def test_what_can_be_made_passes(poet, given, task):
     examine(Request(task=task, **given(TASKS[task])), Window(poet.parts), poet.parts.settings.tasks)
+
+
+def test_a_picture_to_be_captioned_passes(poet, random_picture, tmp_path):
+    random_picture().save(tmp_path / "picture.png")
+    examine(Request(task="video_captioning", video=tmp_path / "picture.png"), Window(poet.parts), TASKS)
 
 
 def test_a_model_that_cannot_go_on_is_asked_for_one_window_at_most(make_poet):

@@ -267,7 +267,9 @@ def test_of_a_long_file_only_the_first_window_is_read(poet, random_clip, tmp_pat
     result = paint(poet, video=tmp_path / "long.mp4")
     assert probe(tmp_path / "long.mp4").seconds == pytest.approx(70, abs=0.5)
     assert result.media.num_frames == 17
-    assert "more than 17 frames" in result.warnings[0] and "first 17" in result.warnings[0]
+    assert "more than 17 frames" in result.warnings[0] and "first 17; --start" in result.warnings[0]
+    later = paint(poet, video=tmp_path / "long.mp4", start=65.0)
+    assert later.media.num_frames == 17 and "now at 65 s" in later.warnings[0]
 
 
 def test_a_painted_clip_may_be_shorter_than_the_given_one(poet, random_clip):

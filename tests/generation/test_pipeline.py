@@ -2,9 +2,10 @@ import pytest
 import torch
 
 from videopoet.errors import MediaError, TaskError
+from videopoet.generation.given import clip_to_hear
 from videopoet.generation.pipeline import VideoPoet
 from videopoet.generation.request import Request
-from videopoet.media.files import probe, read_audio
+from videopoet.media.files import probe, read_audio, read_video
 from videopoet.media.types import Audio, Image, Video
 from videopoet.sequence.tasks import TASKS
 
@@ -272,7 +273,17 @@ def test_a_short_sound_gives_a_short_clip_with_that_sound(poet, random_sound):
 def test_a_long_sound_is_cut_and_that_is_said(poet, random_sound):
     result = poet.generate("audio_to_video", audio=random_sound(3.0), seed=1)
     assert result.media.num_frames == 17
-    assert "3 seconds" in result.warnings[0] and "2.125" in result.warnings[0]
+    assert "longer than 2.125 seconds" in result.warnings[0] and "--start" in result.warnings[0]
+
+
+def test_of_a_long_file_of_sound_only_the_first_window_is_heard(poet, random_sound, tmp_path):
+    sound = random_sound(70.0)
+    sound.save(tmp_path / "long.wav")
+    for start, first in ((None, 0), (65.0, 65 * 16_000)):
+        result = poet.generate("audio_to_video", audio=tmp_path / "long.wav", start=start, seed=1)
+        heard = result.media.audio.samples
+        assert (heard - sound.samples[:, first : first + 34_000]).abs().max() < 1e-4
+        assert "longer than 2.125 seconds" in result.warnings[0]
 
 
 def test_a_silent_sound_is_said(poet):
@@ -314,7 +325,56 @@ def test_what_inpainting_hides_cannot_matter(poet, random_clip):
 def test_a_clip_longer_than_a_window_is_cut_and_that_is_said(poet, random_clip):
     result = poet.generate("inpainting", video=random_clip(40), seed=1)
     assert result.media.num_frames == 17
-    assert "40 frames" in result.warnings[0] and "first 17" in result.warnings[0]
+    assert "40 frames" in result.warnings[0] and "first 17; --start says" in result.warnings[0]
+
+
+@pytest.mark.parametrize("task", ["inpainting", "video_continuation", "video_to_audio", "video_captioning"])
+def test_a_clip_is_used_from_the_time_asked_for_on(poet, random_clip, random_sound, task):
+    clip = random_clip(30, audio=random_sound(30 / 8))
+    rest = Video(clip.frames[:, 16:], 8.0, Audio(clip.audio.samples[:, 32_000:], 16_000))
+    found = poet.generate(task, video=clip, start=2.0, seed=1)
+    wanted = poet.generate(task, video=rest, seed=1)
+    assert found.metadata == {**wanted.metadata, "start": 2.0} and found.warnings == wanted.warnings
+    if task == "video_captioning":
+        assert found.media == wanted.media
+    else:
+        assert torch.equal(found.media.frames, wanted.media.frames)
+        assert torch.equal(found.media.audio.samples, wanted.media.audio.samples)
+
+
+def test_a_file_is_used_from_the_time_asked_for_on(poet, random_clip, tmp_path):
+    clip = random_clip(40)
+    clip.save(tmp_path / "clip.mkv")
+    result = poet.generate("video_continuation", video=tmp_path / "clip.mkv", start=3.1, seed=1)
+    assert torch.equal(result.media.frames[:, :16], read_video(tmp_path / "clip.mkv").frames[:, 24:])
+
+
+@pytest.mark.parametrize("given", [{"video": 2}, {"audio": 2}])
+def test_a_start_after_the_end_is_refused(poet, random_clip, random_sound, given):
+    made = {"video": random_clip(16), "audio": random_sound(2.0)}
+    name = next(iter(given))
+    task = {"video": "inpainting", "audio": "audio_to_video"}[name]
+    with pytest.raises(MediaError, match=r"start is 2 s and it ends after 2\.00 s") as caught:
+        poet.generate(task, **{name: made[name]}, start=2)
+    assert caught.value.code == "start_beyond_end"
+
+
+def test_a_clip_too_long_to_go_on_from_is_refused_and_where_to_begin_is_said(poet, random_clip, tmp_path):
+    random_clip(8 * 62).save(tmp_path / "long.mp4")
+    with pytest.raises(MediaError, match=r"begin at 2\.\d s or later, with --start") as caught:
+        poet.generate("video_continuation", video=tmp_path / "long.mp4")
+    assert caught.value.code == "video_too_long"
+    made = poet.generate("video_continuation", video=tmp_path / "long.mp4", start=60.0, seed=1).media
+    assert made.num_frames == 2 * 8 + 8
+
+
+def test_of_a_long_clip_that_gets_sound_the_first_minute_is_kept(random_clip, tmp_path):
+    random_clip(8 * 62).save(tmp_path / "long.mp4")
+    warnings = []
+    assert clip_to_hear(tmp_path / "long.mp4", None, warnings).num_frames == 480
+    assert "longer than 60 seconds" in warnings[0] and "--start" in warnings[0]
+    assert clip_to_hear(tmp_path / "long.mp4", 2.0, warnings[1:]).num_frames == 480
+    assert clip_to_hear(tmp_path / "long.mp4", 50.0, kept := []).num_frames == 96 and not kept
 
 
 def test_more_frames_than_are_given_cannot_be_painted(poet, random_clip):

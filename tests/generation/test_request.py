@@ -36,6 +36,8 @@ def test_what_a_task_has_no_place_for_is_refused(task, given, materials):
 @pytest.mark.parametrize(
     ("field", "values", "code"),
     [
+        ("start", [-1.0, float("nan"), 1e9], "range"),
+        ("start", ["0:30", True], "type"),
         ("num_frames", [0, -1, 2**31, 10**12], "range"),
         ("num_frames", [1.5, "8", True], "type"),
         ("seconds", [0, -1.0, 61.0, float("nan"), float("inf")], "range"),
@@ -81,6 +83,7 @@ def test_a_bad_value_is_named_with_what_fits(field, values, code):
         ("text_to_audio", {"prompt": "a", "height": 64}, "input_unexpected", "height"),
         ("video_to_audio", {"video": "a.mp4", "seconds": 1.0}, "input_unexpected", "seconds"),
         ("audio_to_video", {"audio": "a.wav", "seconds": 1.0}, "input_unexpected", "seconds"),
+        ("image_to_video", {"image": "a.png", "start": 1.0}, "input_unexpected", "no clip or sound to begin in"),
         ("inpainting", {"video": "a.mp4", "mask": "centre"}, "mask_unknown", "central"),
         ("image_to_video", {"image": 3}, "type", "a path or an Image"),
         ("inpainting", {"video": "a.mp4", "mask": 3}, "type", "a path, an Image or a Video"),

@@ -80,6 +80,11 @@ def test_an_extension_is_the_clip_and_its_continuation(running, clip):
     assert float(job["seconds"]) > float(clip["seconds"])
 
 
+def test_a_clip_is_used_from_the_time_asked_for_on(running, clip):
+    job = running.made(task="inpainting", video={"id": clip["id"]}, start=1.0, seed=1)
+    assert (job["seconds"], job["settings"]["start"], job["metadata"]["start"]) == ("1.125", 1.0, 1.0)
+
+
 def test_an_edit_fills_the_region_that_is_named(running, clip):
     job = running.made("/v1/videos/edits", video={"id": clip["id"]}, mask="central", seed=1)
     assert job["task"] == "inpainting"
@@ -234,6 +239,8 @@ def files(tmp_path_factory, random_clip, random_sound):
         ("video_continuation", {"video": "cut clip"}, {}, "media_corrupt"),
         ("video_continuation", {"video": "short clip"}, {}, "video_too_short"),
         ("video_continuation", {"video": "clip"}, {"num_frames": "9"}, "frames_not_on_grid"),
+        ("video_captioning", {"video": "clip"}, {"start": "3"}, "start_beyond_end"),
+        ("text_to_video", {}, {"start": "3"}, "input_unexpected"),
         ("video_captioning", {"video": "blip"}, {}, "no_video_stream"),
         ("video_to_audio", {"video": "cut clip"}, {}, "media_corrupt"),
         ("audio_to_video", {"audio": "picture"}, {}, "no_audio_stream"),

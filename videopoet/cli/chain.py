@@ -25,7 +25,7 @@ from videopoet.cli.base import (
 from videopoet.errors import ConfigError
 
 _WHOLE = ("seed", "num_frames", "height", "width", "top_k", "upscale")
-_NUMBERS = ("seconds", "temperature", "top_p", "guidance_scale")
+_NUMBERS = ("start", "seconds", "temperature", "top_p", "guidance_scale")
 
 
 @app.command()

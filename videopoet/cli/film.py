@@ -35,6 +35,10 @@ def film(
     camera: Annotated[str | None, typer.Option(help="How the camera moves in every scene, such as 'zoom in'.")] = None,
     image: Annotated[Path | None, typer.Option(help="A picture to begin with.")] = None,
     video: Annotated[Path | None, typer.Option(help="A clip to begin with and go on from.")] = None,
+    start: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", help="Where in --video to begin; what comes before is left out."),
+    ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", "--output-path", help="The .mp4 to write.")] = None,
     model: Model = None,
     device: Device = None,
@@ -77,6 +81,7 @@ def film(
     inputs = {
         "image": image,
         "video": video,
+        "start": start,
         "negative_prompt": negative_prompt,
         "height": height,
         "width": width,

@@ -66,6 +66,10 @@ def generate(
     ] = None,
     depth: Annotated[Path | None, typer.Option(help="How near things are in --video: a picture, clip or .npy.")] = None,
     depth_model: Annotated[str | None, typer.Option(help="Folder or hub id of a model that says so instead.")] = None,
+    start: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", help="Where in --video or --audio to begin; what comes before is left out."),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", "--output-path", help="The file to write; its extension chooses the format."),
@@ -150,6 +154,7 @@ def generate(
         "box": None if box is None else _numbers(box),
         "depth": depth,
         "depth_model": depth_model,
+        "start": start,
         "seconds": seconds,
         "num_frames": num_frames,
         "height": height,

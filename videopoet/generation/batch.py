@@ -98,6 +98,7 @@ def _result(parts: Parts, decoder: Decoder, composition: Composition, media: Med
         "prompt": request.prompt,
         "negative_prompt": request.negative_prompt,
         "camera": request.camera,
+        "start": request.start,
         "seed": composition.seed,
         "upscale": request.upscale,
         "decoder": None if decoder.exact else type(decoder).__module__.rpartition(".")[2],

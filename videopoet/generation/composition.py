@@ -113,7 +113,7 @@ class Composition:
     def _film(self) -> Making[Video]:
         """A clip of any length, from words, a picture or the end of a clip."""
         request, window = self.request, self.window
-        known = given.clip(request.video, window) if request.video is not None else None
+        known = None if request.video is None else given.kept_clip(request.video, window, request.start)
         wanted = lengths.film_frames(request, window, goes_on=known is not None)
         parts: list[Video] = []
         self.say_cut()
@@ -228,10 +228,10 @@ class Composition:
                 continue
             if view.modality == "audio":
                 assert request.audio is not None
-                heard = given.sound(request.audio, self.warnings)
+                heard = given.sound(request.audio, window, request.start, self.warnings)
                 if view.part == "whole":
                     sound = heard
-                    samples = given.whole_sound(heard, window, self.warnings)
+                    samples = given.whole_sound(heard, window, request.start, self.warnings)
                     most = min(most, max(1, math.ceil(heard.seconds * window.frame_rate - 1e-6)))
                 else:
                     samples = given.beginning_of(heard, window, window.shown_samples(view))
@@ -264,7 +264,7 @@ class Composition:
 
     def _clip_with_sound(self, video: str | Path | Video) -> Making[Video]:
         """The user's own frames, with sound for all of them."""
-        own = given.untouched_clip(video)
+        own = given.clip_to_hear(video, self.request.start, self.warnings)
         self._show(Video(own.frames, own.frame_rate))
         pixels, whole = given.clip(own, self.window).pixels(), self.window.num_frames
         lead = Soundtrack(self.window).lead_frames  # of each window but the first: seen again, so that it can fade in
@@ -291,10 +291,11 @@ class Composition:
 
     def _caption(self) -> Making[str]:
         """What a clip, or a picture as a clip at rest, shows."""
-        task, window = self.request.row, self.window
-        assert self.request.video is not None
-        clip = given.first_window(given.picture_or_clip(self.request.video, window), window, self.warnings)
-        given.say_cut(self.request.video, window, self.warnings)
+        task, request, window = self.request.row, self.request, self.window
+        assert request.video is not None
+        shown = given.picture_or_clip(request.video, window)
+        clip = given.first_window(shown, window, self.warnings, start=request.start)
+        given.say_cut(request.video, window, self.warnings)
         self.num_steps = window.num_steps(task)
         made = yield from self._fill(task, [{"video_in": window.encode(window.filled_up(clip.pixels()))}])
         return self.parts.text_encoder.decode(made[0]["text_out"].tolist())

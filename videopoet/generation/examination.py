@@ -28,9 +28,13 @@ def examine(request: Request, window: Shape, tasks: Collection[str]) -> None:
     task = request.row
     if task.gives == ("audio",) and request.video is None:
         lengths.sound_seconds(request, window)
-    elif task.gives in (("audio",), ("text",)):
+    elif task.gives == ("audio",):
         assert request.video is not None
-        given.clip(request.video, window)
+        most = round(given.LIMITS.seconds * window.frame_rate)
+        given.clip(request.video, window, start=request.start, max_frames=most)
+    elif task.gives == ("text",):
+        assert request.video is not None
+        given.first_window(given.picture_or_clip(request.video, window), window, [], start=request.start)
     elif all(view.modality == "text" or view.starts_output for view in task.given):
         _examine_film(request, window, tasks)
     else:
@@ -41,7 +45,7 @@ def _examine_film(request: Request, window: Shape, tasks: Collection[str]) -> No
     if request.image is not None:
         given.picture(request.image, window)
     if request.video is not None:
-        known = given.clip(request.video, window)
+        known = given.kept_clip(request.video, window, request.start)
         given.end_of(known, window.shown_frames(GOING_ON.given[-1]))
     if request.row.gives == ("image",):
         return
@@ -59,7 +63,7 @@ def _examine_edited(request: Request, window: Shape) -> None:
     for view in request.row.given:
         if view.modality == "audio":
             assert request.audio is not None
-            heard = given.sound(request.audio, [])
+            heard = given.sound(request.audio, window, request.start, [])
             if view.part == "whole":
                 most = min(most, max(1, math.ceil(heard.seconds * window.frame_rate - 1e-6)))
             else:
@@ -79,7 +83,7 @@ def _examine_structure(request: Request, window: Shape) -> int:
     if request.structure is not None:
         return given.given_structure(request.structure, window).shape[1]
     assert request.video is not None
-    seen = given.first_window(request.video, window, [])
+    seen = given.first_window(request.video, window, [], start=request.start)
     if request.depth is not None:
         given.depth_maps(request.depth, request.video, seen.num_frames, window)
     if importlib.util.find_spec("cv2") is None:

@@ -90,6 +90,7 @@ class Film:
             "task": request.task,
             "story": story,
             "negative_prompt": request.negative_prompt,
+            "start": request.start,
             "seed": self.seed,
             **asdict(request.sampling),
         }
@@ -105,7 +106,7 @@ class Film:
         ready: deque[Video] = deque()
         known = None
         if (video := self.requests[0].video) is not None:
-            known = given.clip(video, composition.window)
+            known = given.kept_clip(video, composition.window, self.requests[0].start)
             ready.append(_alike(known, composition.window.sample_rate if composition.hears else None))
         model = self.parts.language_model
         with contextlib.ExitStack() as stack:

@@ -1,13 +1,13 @@
 """What a request is given, read and brought to the window's size and rate.
 
-A warning says what a task leaves out of it.
+A warning says what a task leaves out of it. `start` is always the seconds into it at which it begins to be used.
 """
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,8 +18,12 @@ from videopoet.generation.request import Request
 from videopoet.generation.window import Shape, Window
 from videopoet.media.files import Limits, probe, read_audio, read_image, read_video
 from videopoet.media.resample import resample_audio, resample_frames, resize_and_crop
+from videopoet.media.sandbox import refusal
+from videopoet.media.selection import beyond_end
 from videopoet.media.signals import LEAST_FLOW_SIDE, estimated_depth, optical_flow, structure_clip
 from videopoet.media.types import Audio, Image, Video
+
+Timed = TypeVar("Timed", Video, Audio)
 
 LIMITS = Limits(seconds=60.0)
 """What a given file may cost; its length also bounds the work."""
@@ -27,6 +31,10 @@ SAME_SHAPE = 0.02
 """How much two shapes, width over height, may differ and still count as one."""
 SILENT = 1e-4
 """Samples that are all nearer to 0 than this are no sound."""
+MOMENT = 0.1
+"""Seconds beyond a window that are read of a sound, to know whether there is more of it."""
+HELD_SHARE = 0.9
+"""How much of what a file may cost its frames may take, so that its sound has room too."""
 
 
 def picture(given: str | Path | Image, window: Shape) -> Tensor:
@@ -40,6 +48,7 @@ def clip(
     given: str | Path | Video,
     window: Shape,
     *,
+    start: float | None = None,
     height: int | None = None,
     width: int | None = None,
     max_frames: int | None = None,
@@ -47,13 +56,42 @@ def clip(
     """A clip at the window's frame rate and size, or that given, as long as it is or as `max_frames` says."""
     height, width = height or window.height, width or window.width
     if isinstance(given, Video):
-        given = resample_frames(given, window.frame_rate)
+        given = resample_frames(_cut(given, start), window.frame_rate)
         # One by one: all of them as floats would need four times the memory of the clip.
         frames = [resize_and_crop(frame, height, width) for frame in given.frames[:, :max_frames].unbind(1)]
         return Video(torch.stack(frames, dim=1), given.frame_rate, given.audio)
     return read_video(
-        given, height=height, width=width, frame_rate=window.frame_rate, max_frames=max_frames, limits=LIMITS
+        given,
+        height=height,
+        width=width,
+        frame_rate=window.frame_rate,
+        start=start,
+        max_frames=max_frames,
+        limits=LIMITS,
     )
+
+
+def kept_clip(given: str | Path | Video, window: Shape, start: float | None) -> Video:
+    """A clip at the window's frame rate and size, as long as it is, to be kept and gone on from.
+
+    Raises:
+        MediaError: The file is missing, broken or longer than is kept; says where to start in it.
+    """
+    try:
+        return clip(given, window, start=start)
+    except MediaError as error:
+        if error.code != "video_too_long" or isinstance(given, Video):
+            raise
+        seconds = probe(given, limits=LIMITS).seconds
+        found, late = f"more than {LIMITS.seconds:g} s", "later in it"
+        if seconds is not None and seconds > LIMITS.seconds:
+            found, late = f"{seconds:.1f} s", f"at {math.ceil(10 * (seconds - LIMITS.seconds)) / 10:.1f} s or later"
+        raise refusal(
+            Path(given),
+            "video_too_long",
+            f"it lasts {found}; what goes on from a clip keeps {LIMITS.seconds:g} s of it at most; begin {late}, with "
+            "--start",
+        ) from None
 
 
 def picture_or_clip(given: str | Path | Video, window: Shape) -> str | Path | Video:
@@ -66,6 +104,23 @@ def picture_or_clip(given: str | Path | Video, window: Shape) -> str | Path | Vi
 def untouched_clip(given: str | Path | Video) -> Video:
     """A clip as it is."""
     return given if isinstance(given, Video) else read_video(given, limits=LIMITS)
+
+
+def clip_to_hear(given: str | Path | Video, start: float | None, warnings: list[str]) -> Video:
+    """A clip as it is, of a long or large file as much as can be held."""
+    if isinstance(given, Video):
+        return _cut(given, start)
+    facts = probe(given, limits=LIMITS)
+    frame_bytes = 3 * (facts.height or 1) * (facts.width or 1)
+    most = max(1, min(LIMITS.frames, int(HELD_SHARE * LIMITS.output_bytes / frame_bytes)))
+    made = read_video(given, start=start, max_frames=most, max_seconds=LIMITS.seconds, limits=LIMITS)
+    is_cut = made.num_frames == most or made.num_frames >= int(LIMITS.seconds * made.frame_rate)
+    if is_cut and (facts.seconds is None or facts.seconds - (start or 0.0) > made.seconds + 0.5):
+        warnings.append(
+            f"the clip is longer than {made.seconds:.3g} seconds, and that is as much as is taken of one of "
+            f"{made.width}x{made.height} pixels; {_where(start)}"
+        )
+    return made
 
 
 def size_of(given: str | Path | Video) -> tuple[int, int]:
@@ -86,17 +141,19 @@ def first_window(
     window: Shape,
     warnings: list[str],
     *,
+    start: float | None = None,
     height: int | None = None,
     width: int | None = None,
 ) -> Video:
     """What of a clip fits into one window, at the window's size or that given."""
     is_file = not isinstance(given, Video)
-    made = clip(given, window, height=height, width=width, max_frames=window.num_frames + 1 if is_file else None)
+    most = window.num_frames + 1 if is_file else None
+    made = clip(given, window, start=start, height=height, width=width, max_frames=most)
     if made.num_frames > window.num_frames:
         length = window.num_frames if is_file else made.num_frames
         warnings.append(
             f"the clip has {'more than ' if is_file else ''}{length} frames at {made.frame_rate:g} a second; this task "
-            f"takes the first {window.num_frames}"
+            f"takes the first {window.num_frames}; {_where(start)}"
         )
     return Video(made.frames[:, : window.num_frames], made.frame_rate, made.audio)
 
@@ -116,18 +173,23 @@ def end_of(given: Video, num_frames: int) -> Tensor:
     return Video(given.frames[:, -num_frames:], given.frame_rate).pixels()
 
 
-def sound(given: str | Path | Audio, warnings: list[str]) -> Audio:
-    """A sound as it is."""
-    heard = given if isinstance(given, Audio) else read_audio(given, limits=LIMITS)
+def sound(given: str | Path | Audio, window: Shape, start: float | None, warnings: list[str]) -> Audio:
+    """A sound as it is, of a file no more than one window needs and a moment."""
+    if isinstance(given, Audio):
+        heard = _cut(given, start)
+    else:
+        heard = read_audio(given, start=start, max_seconds=window.seconds + MOMENT, limits=LIMITS)
     if not heard.num_samples or heard.samples.abs().max() < SILENT:
         warnings.append("the given sound is silent")
     return heard
 
 
-def whole_sound(given: Audio, window: Shape, warnings: list[str]) -> Tensor:
+def whole_sound(given: Audio, window: Shape, start: float | None, warnings: list[str]) -> Tensor:
     """A window's samples, (1, S), of a sound; it goes on in silence where it is shorter."""
     if given.seconds > window.seconds:
-        warnings.append(f"the sound is {given.seconds:.3g} seconds long; this task takes the first {window.seconds:g}")
+        warnings.append(
+            f"the sound is longer than {window.seconds:g} seconds; this task takes the first so many; {_where(start)}"
+        )
     samples = resample_audio(given, window.sample_rate).samples[:, : window.num_samples]
     return F.pad(samples, (0, window.num_samples - samples.shape[1]))
 
@@ -164,7 +226,8 @@ def structure(
         return given_structure(request.structure, window), None
     assert request.video is not None
     enlarged = max(1, math.ceil(LEAST_FLOW_SIDE / min(window.height, window.width)))
-    seen = first_window(request.video, window, warnings, height=enlarged * window.height, width=enlarged * window.width)
+    height, width = enlarged * window.height, enlarged * window.width
+    seen = first_window(request.video, window, warnings, start=request.start, height=height, width=width)
     say_cut(request.video, window, warnings)
     flow = optical_flow(seen.frames, window.height, window.width)
     depth = None
@@ -206,6 +269,32 @@ def check_shape(name: str, size: tuple[int, int], clip_size: tuple[int, int], wi
             f"shape of the clip, or that of the result, {window.width}x{window.height}, at any size; export it again",
             code=f"{name}_shape",
         )
+
+
+def _where(start: float | None) -> str:
+    """The end of a warning that only the beginning of something is used."""
+    return "--start says where in it to begin" + (f", now at {start:g} s" if start else "")
+
+
+def _cut(given: Timed, start: float | None) -> Timed:
+    """What comes from a time on; of a clip, from the frame on screen then, with the sound from there on.
+
+    Raises:
+        MediaError: It ends earlier.
+    """
+    if not start:
+        return given
+    if start >= given.seconds:
+        late = beyond_end(start, given.seconds)
+        raise MediaError(f"the given {type(given).__name__.lower()}: {late}", code=late.code)
+    if isinstance(given, Audio):
+        first = min(round(start * given.sample_rate), given.num_samples - 1)
+        return Audio(given.samples[:, first:], given.sample_rate)
+    first, heard = min(int(start * given.frame_rate + 1e-6), given.num_frames - 1), given.audio
+    if heard is not None:
+        samples = heard.samples[:, round(first / given.frame_rate * heard.sample_rate) :]
+        heard = Audio(samples, heard.sample_rate) if samples.shape[1] else None
+    return Video(given.frames[:, first:], given.frame_rate, heard)
 
 
 def same_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:

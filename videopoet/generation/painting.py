@@ -65,7 +65,7 @@ def canvas(request: Request, window: Shape, warnings: list[str]) -> Canvas:
         size = given.size_of(request.video)
         if request.box is not None or not given.same_shape(size, (window.height, window.width)):
             return _placed(request, size, window, warnings)
-    clip = given.first_window(request.video, window, warnings)
+    clip = given.first_window(request.video, window, warnings, start=request.start)
     given.say_cut(request.video, window, warnings)
     shape = (clip.num_frames, window.height, window.width)
     if request.box is not None:
@@ -140,7 +140,9 @@ def _placed(request: Request, size: tuple[int, int], window: Shape, warnings: li
             f"the clip is {width}x{height} and its box {right - left}x{bottom - top}, of another shape; the clip is "
             "cut to its middle"
         )
-    clip = given.first_window(request.video, window, warnings, height=bottom - top, width=right - left)
+    clip = given.first_window(
+        request.video, window, warnings, start=request.start, height=bottom - top, width=right - left
+    )
     frames = torch.zeros(3, clip.num_frames, window.height, window.width, dtype=torch.uint8)
     frames[:, :, top:bottom, left:right] = clip.frames
     keep = torch.zeros(clip.num_frames, window.height, window.width, dtype=torch.bool)

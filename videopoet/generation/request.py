@@ -77,6 +77,7 @@ class _Range(NamedTuple):
 
 _RANGES = {
     "seed": _Range(int, 0, 2**64 - 1, "any number in it gives a result of its own"),
+    "start": _Range(float, 0, 1e6, "count the seconds from the beginning of the given clip or sound"),
     "seconds": _Range(float, 1e-3, 60, "ask for a shorter clip, or for a film"),
     "num_frames": _Range(int, 1, 1441, "ask for a shorter clip, or for a film"),
     "height": _Range(int, 1, 8192, "choose a size that the model makes"),
@@ -136,6 +137,9 @@ class Request:
     """Folder or hub id of a Hugging Face depth model that says so instead."""
     structure: Tensor | None = None
     """Depth and motion as `signals.structure_clip` makes them, (3, T, H, W) in [-1, 1]; in place of `video`."""
+    start: float | None = None
+    """Seconds into `video`, or without one into `audio`, at which it begins to be used. A mask or depth that is a clip
+    belongs to the part that is used."""
     seed: int | None = None
     seconds: float | None = None
     """How much is made: of a continuation, the new part. Cut to this length where it falls between latent frames."""
@@ -239,6 +243,12 @@ def _check_given(task: Task, request: Request) -> None:
                 f"{' and '.join(found)} are given, and say the same thing; one is taken; leave the other out",
                 code="input_unexpected",
             )
+    if request.start is not None and request.video is None and request.audio is None:
+        raise TaskError(
+            f"{task.name} was given start ({request.start:g}) and no clip or sound to begin in; it goes with video or "
+            "audio; give one, or leave start out",
+            code="input_unexpected",
+        )
     if request.upscale is not None and not {"video", "image"} & set(task.gives):
         raise TaskError(
             f"{task.name} was given upscale ({request.upscale}) and makes {' and '.join(task.gives)}; only clips and "

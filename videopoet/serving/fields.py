@@ -59,6 +59,9 @@ class Fields(BaseModel):
     prompt: Words | None = None
     negative_prompt: Words | None = Field(default=None, description="What to stay away from.")
     camera: str | None = Field(default=None, max_length=40, description=f"One of {', '.join(CAMERA_MOVES)}.")
+    start: Number | None = Field(
+        default=None, ge=0, le=1e6, description="Seconds into the given clip or sound at which it begins to be used."
+    )
     seconds: Number | None = Field(default=None, ge=0.001, le=60, description="Length of what is made.")
     size: str | None = Field(default=None, max_length=20, description='"WxH" in pixels.')
     width: Whole | None = Field(default=None, ge=1, le=8192)
@@ -94,6 +97,7 @@ _TAKEN_OVER = (
     "prompt",
     "negative_prompt",
     "camera",
+    "start",
     "seconds",
     "width",
     "height",

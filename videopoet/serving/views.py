@@ -131,6 +131,7 @@ def job_view(job: Job, model: dict[str, Any] | None, place: int | None = None) -
 _SAMPLES: dict[str, Any] = {
     "negative_prompt": "words",
     "camera": CAMERA_MOVES[0],
+    "start": 1.0,
     "seconds": 1.0,
     "size": (64, 64),
     "upscale": 2,

@@ -17,6 +17,7 @@ const LABELS = {
   guidance_scale: "Closeness to the words",
   top_p: "Likeliest tokens (share)",
   top_k: "Likeliest tokens (number)",
+  start: "Begin at second",
   seconds: "Seconds",
   sound: "With sound",
 };
