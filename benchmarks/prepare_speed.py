@@ -22,7 +22,7 @@ import torch
 from report import report
 
 from videopoet.data.clips import Config
-from videopoet.data.manifest import CLIPS
+from videopoet.data.manifest import kind_of
 from videopoet.data.prepare import prepare
 from videopoet.runtime import num_processors
 
@@ -66,12 +66,13 @@ def main() -> None:
         report("prepare_speed", skipped=f"no folder '{given.media.name}' of clips; name one with --media")
         return
     torch.set_num_threads(1)
-    files = sorted(file for file in given.media.rglob("*") if file.suffix.lower() in CLIPS)
+    files = sorted(file for file in given.media.rglob("*") if file.is_file() and kind_of(file) == "clip")
     threads = max(1, min(4, num_processors() // given.workers))
 
     def prepare_all() -> None:
         with tempfile.TemporaryDirectory() as folder:
-            prepare(given.media, folder, Config(keep=("static", "black", "duplicate")), workers=given.workers)
+            settings = Config(keep=("static", "black", "duplicate"))
+            prepare(given.media, folder, settings, kinds=("clip",), workers=given.workers)
 
     num_frames, seconds = decode(files, threads)
     prepare_all()

@@ -8,7 +8,7 @@ import torch
 
 from videopoet.data.clips import Config
 from videopoet.data.prepare import prepare
-from videopoet.media.types import Audio, Video
+from videopoet.media.types import Audio, Image, Video
 from videopoet.tokenizers import magvit_v2, soundstream
 
 
@@ -94,3 +94,33 @@ def tokenizers():
 def another():
     """A video tokenizer of the same shape with other weights."""
     return small_video_tokenizer(1)
+
+
+@pytest.fixture(scope="session")
+def mixed_footage(tmp_path_factory):
+    """A folder of clips without sound, pictures and sounds: good ones, and some of each that are no use."""
+    folder = tmp_path_factory.mktemp("mixed")
+    for number in range(3):
+        moving(1.3, tint=number / 4 - 0.3, sound=-1).save(folder / f"clip {number}.mp4")
+    for number, (height, width) in enumerate([(48, 48), (48, 88), (40, 40), (64, 64)]):
+        frame = moving(0.5, height, width, tint=number / 4 - 0.4, speed=4 * number).frames[:, number]
+        Image(frame).save(folder / f"picture {number}.png")
+    Image(moving(0.5, 96, 96, tint=-0.4, speed=0).frames[:, 0]).save(folder / "picture again.png")
+    Image(torch.zeros(3, 48, 48, dtype=torch.uint8)).save(folder / "picture black.png")
+    (folder / "picture broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no picture")
+    (folder / "picture 1.txt").write_text("a disc in violet light")
+    for number, rate in enumerate((16_000, 44_100, 22_050)):
+        times = torch.arange(round(2.6 * rate)) / rate
+        tone = 0.5 * torch.sin(2 * torch.pi * (300 + 200 * number) * times * (1 + times))
+        Audio(tone[None].repeat(1 + number % 2, 1), rate).save(folder / f"sound {number}.wav")
+    (folder / "sound 0.txt").write_text("a tone that rises")
+    Audio(0.5 * torch.sin(torch.arange(8000) * 0.2)[None], 16_000).save(folder / "sound short.wav")
+    Audio(torch.zeros(1, 20_000), 16_000).save(folder / "sound silent.wav")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def mixed_dataset(mixed_footage, tmp_path_factory):
+    """That folder, prepared as nine frames of 32 pixels a side, and its counts; tests leave it as it is."""
+    folder = tmp_path_factory.mktemp("prepared mixed") / "data"
+    return folder, prepare(mixed_footage, folder, Config(height=32, width=32, num_frames=9), workers=2)

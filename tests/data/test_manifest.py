@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from videopoet.data.manifest import Listing, clean_caption
+from videopoet.data.manifest import Listing, clean_caption, kind_of
 from videopoet.errors import DataError
 
 
@@ -35,13 +35,59 @@ def test_a_folder_gives_its_clips_in_order_and_those_of_folders_below(folder):
     assert [source.id for source in listed(folder)] == ["a.mp4", "b.mp4", "below/c.webm"]
 
 
-def test_what_is_no_clip_is_left_alone_and_counted(folder):
+def test_what_is_no_footage_is_left_alone_and_counted(folder):
     write(folder / "notes.md", "notes")
-    (folder / "sound.wav").touch()
+    (folder / "table.csv").touch()
     write(folder / "unknown.dat", "whatever")
     (folder / ".DS_Store").touch()
     with Listing(folder) as listing:
         assert (len(listing), listing.num_others) == (3, 3)
+
+
+def test_pictures_and_sounds_are_taken_beside_clips_or_left_alone(folder):
+    for name in ("a.png", "below/d.JPG", "e.wav"):
+        (folder / name).touch()
+    write(folder / "e.txt", "a bell")
+    kinds = {source.id: source.kind for source in listed(folder)}
+    assert kinds == {
+        "a.mp4": "clip",
+        "a.png": "picture",
+        "b.mp4": "clip",
+        "below/c.webm": "clip",
+        "below/d.JPG": "picture",
+        "e.wav": "sound",
+    }
+    (sound,) = listed(folder, kinds=("sound",))
+    assert (sound.id, sound.caption) == ("e.wav", "a bell")
+    with Listing(folder, kinds=("clip", "picture")) as listing:
+        assert (len(listing), listing.num_others) == (5, 1)
+    (folder / "e.wav").unlink()
+    error = refused(folder, kinds=("sound",))
+    assert error.code == "data_empty" and "holds no sound (5 other files); .aac" in str(error)
+
+
+def test_of_a_file_whose_name_says_nothing_the_content_decides(tmp_path, clip_path_bytes):
+    contents = {
+        "clip": clip_path_bytes,
+        "picture": b"\x89PNG\r\n\x1a\n",
+        "sound": b"fLaC",
+        None: b"%PDF",
+    }
+    for kind, content in contents.items():
+        (tmp_path / f"{kind}.dat").write_bytes(content)
+        assert kind_of(tmp_path / f"{kind}.dat") == kind
+
+
+def test_a_manifest_names_pictures_and_sounds_like_clips(folder):
+    for name in ("d.png", "e.wav"):
+        (folder / name).touch()
+    rows = [{"video": name, "caption": name} for name in ("a.mp4", "d.png", "e.wav")]
+    manifest = write(folder / "all.jsonl", "\n".join(map(json.dumps, rows)))
+    assert [source.kind for source in listed(manifest)] == ["clip", "picture", "sound"]
+    assert [source.id for source in listed(manifest, kinds=("picture",))] == ["d.png"]
+    write(manifest, '{"video": "a.mp4"}')
+    error = refused(manifest, kinds=("picture", "sound"))
+    assert error.code == "data_empty" and "names no picture or sound (1 other files)" in str(error)
 
 
 def test_a_clip_with_an_odd_name_is_known_by_its_content(folder, clip_path_bytes):
@@ -104,10 +150,12 @@ def test_the_names_that_other_tools_use_for_columns_are_understood(folder):
         ('{"video": 7}', "data_columns", "no path"),
         ('{"video": "a.mp4"}\n{"video": ', "data_syntax", "after row 1"),
         ('["a.mp4"]', "data_syntax", "no object"),
+        ('{"video": "p.png", "audio": "a.mp4"}', "data_columns", "row 1 names audio for a picture"),
         ("", "data_empty", "no rows"),
     ],
 )
 def test_a_manifest_with_a_mistake_is_refused_with_its_place(folder, text, code, says):
+    (folder / "p.png").touch()
     error = refused(write(folder / "clips.jsonl", text))
     assert error.code == code and says in str(error)
 
@@ -144,8 +192,8 @@ def test_a_caption_file_of_lines_follows_the_order_of_names(folder):
 @pytest.mark.parametrize(
     ("name", "text", "code", "says"),
     [
-        ("captions.txt", "one\ntwo\n", "data_caption_count", "2 lines and the footage 3 clips"),
-        ("captions.csv", "video,caption\na.mp4,x\nb.mp4,y\n", "data_caption_missing", "1 of 3 clips"),
+        ("captions.txt", "one\ntwo\n", "data_caption_count", "2 lines and the footage 3 files"),
+        ("captions.csv", "video,caption\na.mp4,x\nb.mp4,y\n", "data_caption_missing", "1 of 3 files"),
         ("captions.csv", "video,caption\nz.mp4,x\n", "data_caption_unknown", "'z.mp4'"),
         ("captions.csv", "video,caption\na.mp4,x\na.mp4,y\n", "data_duplicate", "again"),
         ("captions.csv", "file,text\na.mp4,x\n", "data_columns", "'file'"),

@@ -14,7 +14,7 @@ from videopoet.data.prepare import Split, parts, prepare
 from videopoet.data.shards import Shards, read_lines
 from videopoet.errors import ConfigError, DataError, MediaError
 from videopoet.media import files
-from videopoet.media.types import Audio, Video
+from videopoet.media.types import Audio, Image, Video
 
 SMALL = Config(height=32, width=32, num_frames=9, frame_rate=8.0)
 
@@ -393,3 +393,85 @@ def test_sound_of_another_rate_keeps_its_pitch_and_its_time(tmp_path, make):
     starts = round(0.375 * 16_000)
     assert sound[: starts - 800].abs().max() < 0.02
     assert (sound - expected)[starts + 800 : 18_000].abs().max() < 0.05
+
+
+def test_pictures_and_sounds_have_lists_of_their_own_and_all_are_counted(mixed_dataset):
+    folder, counts = mixed_dataset
+    assert counts["sources"] == {"found": 15, "kept": 10, "rejected": 5}
+    assert counts["clips"] == {"found": 3, "kept": 3, "rejected": 0} and counts["rejects"] == {}
+    pictures, sounds = counts["pictures"], counts["sounds"]
+    assert pictures["rejects"] == {"black": 1, "duplicate": 1, "media_corrupt": 1} and pictures["kept"] == 4
+    assert sounds["rejects"] == {"silent": 1, "sound_too_short": 1} and sounds["kept"] == 6
+    assert pictures["captioned"] == 1 and sounds["captioned"] == 2
+    assert sounds["seconds"] == {"found": pytest.approx(2.6 * 3 + 0.5 + 1.25, abs=0.01), "kept": 6 * 1.125}
+    for name, kept in (("pictures", 4), ("sounds", 6)):
+        found = rows(folder, f"{name}.jsonl")
+        assert len(found) == kept == sum(counts[name]["split"].values()) and all(counts[name]["split"].values())
+    assert {row["source"] for row in rows(folder)} == {f"clip {number}.mp4" for number in range(3)}
+    messages = [row["message"] for row in rows(folder, "rejects.jsonl")]
+    assert len(messages) == 5 and all(message.count(";") >= 2 for message in messages)
+
+
+def test_a_picture_is_one_frame_of_the_size_nearest_in_shape(mixed_dataset, mixed_footage):
+    folder, _ = mixed_dataset
+    found = {row["source"]: row for row in rows(folder, "pictures.jsonl")}
+    assert {"picture again.png", "picture 0.png"} & set(found) == {"picture 0.png"}
+    wide = found["picture 1.png"]
+    assert (wide["height"], wide["width"], wide["caption"]) == (32, 56, "a disc in violet light")
+    stored = Shards(folder).row(wide["shard"], "video", wide["row"])
+    assert torch.equal(stored[:, 0], files.read_image(mixed_footage / wide["source"], height=32, width=56).frame)
+    assert wide["seconds"] is None and wide["motion"] is None and 0 < wide["brightness"] < 1
+
+
+def test_a_sound_is_a_stretch_of_one_channel_at_the_rate_of_the_dataset(mixed_dataset, mixed_footage):
+    folder, _ = mixed_dataset
+    found = {row["id"]: row for row in rows(folder, "sounds.jsonl")}
+    row = found["sound 1.wav#1.125"]  # two channels at 44,100 Hz
+    assert (row["height"], row["caption"], found["sound 0.wav#0.000"]["caption"]) == (None, None, "a tone that rises")
+    stored = Shards(folder).row(row["shard"], "audio", row["row"])[0].float() / 32767
+    whole = files.read_audio(mixed_footage / "sound 1.wav", sample_rate=16_000).samples.mean(0)
+    assert stored.shape == (18_000,) and (stored - whole[18_000:36_000])[400:-400].abs().max() < 0.02
+
+
+def test_faults_of_pictures_and_sounds_are_kept_when_asked_for(tmp_path, make):
+    folder = tmp_path / "footage"
+    for name in ("a", "b"):
+        Image(make.moving(0.5).frames[:, 0]).save(folder / f"{name}.png")
+        Audio(0.5 * torch.sin(torch.arange(20_000) * 0.1)[None], 16_000).save(folder / f"{name}.wav")
+    Image(torch.zeros(3, 48, 48, dtype=torch.uint8)).save(folder / "black.png")
+    prepare(folder, tmp_path / "data", SMALL.model_copy(update={"keep": ("black", "duplicate")}))
+    faults = {row["source"]: row["faults"] for row in rows(tmp_path / "data", "pictures.jsonl")}
+    assert faults == {"a.png": [], "b.png": ["duplicate"], "black.png": ["black"]}
+    assert [row["faults"] for row in rows(tmp_path / "data", "sounds.jsonl")] == [[], ["duplicate"]]
+
+
+def test_a_copy_of_a_sound_is_found_though_it_is_another_file(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    for name in ("a", "c"):
+        steps = torch.randn(18_000 * 2, generator=generator).cumsum(0)
+        sound = Audio((steps - steps.mean())[None] / steps.abs().max(), 16_000)
+        sound.save(tmp_path / "footage" / f"{name}.wav")
+        if name == "a":
+            Audio(0.97 * sound.samples.repeat(2, 1), 16_000).save(tmp_path / "footage" / "b.wav")
+    counts = prepare(tmp_path / "footage", tmp_path / "data", SMALL)
+    assert counts["sounds"]["kept"] == 4 and counts["sounds"]["rejects"] == {"duplicate": 2}
+    assert {row["source"] for row in rows(tmp_path / "data", "rejects.jsonl")} == {"b.wav"}
+
+
+def test_what_is_left_out_later_leaves_no_list(tmp_path, make):
+    folder = tmp_path / "footage"
+    make.moving(1.3).save(folder / "a.mp4")
+    Image(make.moving(0.5, tint=0.3).frames[:, 0]).save(folder / "a.png")
+    assert prepare(folder, tmp_path / "data", SMALL)["pictures"]["kept"] == 1
+    assert prepare(folder, tmp_path / "data", SMALL, kinds=("clip",))["other_files"] == 1
+    assert not (tmp_path / "data" / "pictures.jsonl").exists()
+    prepare(folder, tmp_path / "alone", SMALL, kinds=("clip",))
+    assert files_of(tmp_path / "data") == files_of(tmp_path / "alone")
+
+
+def test_a_captioner_describes_pictures_too(tmp_path, make, tiny_captioner):
+    Image(make.moving(0.5).frames[:, 0]).save(tmp_path / "footage" / "a.png")
+    config = SMALL.model_copy(update={"captioner": str(tiny_captioner)})
+    prepare(tmp_path / "footage", tmp_path / "data", config)
+    (row,) = rows(tmp_path / "data", "pictures.jsonl")
+    assert row["caption_from"] == "captioner" and (row["height"], row["width"]) == (32, 32)

@@ -15,13 +15,16 @@ from videopoet.errors import ConfigError
 
 @app.command()
 def prepare(
-    footage: Annotated[Path, typer.Argument(help="A folder of clips, or a manifest: .jsonl or .csv.")],
+    footage: Annotated[
+        Path, typer.Argument(help="A folder of clips, pictures and sounds, or a manifest: .jsonl or .csv.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the dataset.")],
     captions: Annotated[
-        Path | None, typer.Option(help="A .csv or .jsonl of video and caption, or a .txt with a line for each clip.")
+        Path | None, typer.Option(help="A .csv or .jsonl of video and caption, or a .txt with a line for each file.")
     ] = None,
     captioner: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="Describes clips without a caption: a folder or a hub id.")
+        str | None,
+        typer.Option(metavar="MODEL", help="Describes clips and pictures without a caption: a folder or a hub id."),
     ] = None,
     size: Annotated[
         str,
@@ -31,11 +34,15 @@ def prepare(
         ),
     ] = "64x64",
     fps: Annotated[float, typer.Option(help="Frames per second.")] = 8.0,
-    seconds: Annotated[float, typer.Option(help="Length of a clip.")] = 2.125,
+    seconds: Annotated[float, typer.Option(help="Length of a clip, and of a sound.")] = 2.125,
     sample_rate: Annotated[int, typer.Option(help="Samples of sound per second.")] = 16_000,
     validation: Annotated[float, typer.Option(help="Share of the files that training never sees.")] = 0.1,
     keep: Annotated[
         list[str] | None, typer.Option(metavar="FAULT", help="Keep static, black or duplicate clips; repeatable.")
+    ] = None,
+    kind: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KIND", help="Take only clips, pictures or sounds: clip, picture, sound; repeatable."),
     ] = None,
     allow_outside: Annotated[bool, typer.Option("--allow-outside", help="Take files outside the folder too.")] = False,
     workers: Annotated[
@@ -44,7 +51,7 @@ def prepare(
     engine: Engine = "local",
     as_json: AsJson = False,
 ) -> None:
-    """Turn a folder of raw clips into a dataset: cut into shots and clips, checked, resized, split.
+    """Turn a folder of raw clips, pictures and sounds into a dataset: cut into shots, checked, resized, split.
 
     The same command goes on where it was interrupted, and takes in what was added to the folder.
     """
@@ -66,7 +73,12 @@ def prepare(
 
     from videopoet.data import prepare as preparation
     from videopoet.data.clips import Config
+    from videopoet.data.manifest import KINDS
 
+    kinds = tuple(known for known in KINDS if known in (kind or KINDS))
+    for name in kind or ():
+        if name not in KINDS:
+            raise ConfigError(f"--kind is '{name}'; {', '.join(KINDS)} fit; correct it", code="kind_unknown")
     config = Config.from_dict(
         {
             "height": height,
@@ -86,6 +98,7 @@ def prepare(
         config,
         captions=captions,
         allow_outside=allow_outside,
+        kinds=kinds,
         workers=workers,
         engine=engine,
         progress=True,
@@ -115,15 +128,25 @@ def lines(counts: dict[str, Any]) -> list[str]:
     def listed(named: dict[str, int]) -> str:
         return ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in named.items() if number)
 
-    sources, clips, rejects = counts["sources"], counts["clips"], counts["rejects"]
+    def told(of: dict[str, int], why: dict[str, int]) -> str:
+        reasons = f": {listed(dict(sorted(why.items(), key=lambda item: -item[1])))}" if why else ""
+        return f"{of['found']} = {of['kept']} kept + {of['rejected']} rejected{reasons}"
+
+    sources = counts["sources"]
     others = f" ({counts['other_files']} other files left alone)" if counts["other_files"] else ""
-    why = f": {listed(dict(sorted(rejects.items(), key=lambda item: -item[1])))}" if rejects else ""
-    return [
-        f"files   {sources['found']} = {sources['kept']} kept + {sources['rejected']} rejected{others}",
-        f"clips   {clips['found']} = {clips['kept']} kept + {clips['rejected']} rejected{why}",
-        f"kept    {counts['seconds']['kept'] / 60:.1f} of {counts['seconds']['found'] / 60:.1f} minutes, "
-        f"{counts['bytes'] / 1e6:.1f} MB; sizes {listed(counts['sizes'])}",
-        f"sound   {counts['heard']['sound']} with, {counts['heard']['silence']} silent, "
-        f"{counts['heard']['none']} without a track; {counts['captioned']} with a caption",
-        f"split   {listed(counts['split'])}",
-    ]
+    rows = [f"files   {sources['found']} = {sources['kept']} kept + {sources['rejected']} rejected{others}"]
+    rows += [f"clips   {told(counts['clips'], counts['rejects'])}"]
+    if counts["clips"]["kept"]:
+        seconds = counts["seconds"]
+        rows += [
+            f"kept    {seconds['kept'] / 60:.1f} of {seconds['found'] / 60:.1f} minutes; "
+            f"sizes {listed(counts['sizes'])}",
+            f"sound   {counts['heard']['sound']} with, {counts['heard']['silence']} silent, "
+            f"{counts['heard']['none']} without a track; {counts['captioned']} with a caption",
+            f"split   {listed(counts['split'])}",
+        ]
+    for name in ("pictures", "sounds"):  # which datasets of before do not count
+        if (of := counts.get(name, {"found": 0}))["found"]:
+            rows.append(f"{name:7} {told(of, of['rejects'])}")
+            rows.append(f"        {of['captioned']} with a caption; split {listed(of['split']) or 'none'}")
+    return [*rows, f"bytes   {counts['bytes'] / 1e6:.1f} MB"]

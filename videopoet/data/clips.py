@@ -1,4 +1,7 @@
-"""Footage cut into clips of one length, each checked: what is static, black or too short is named, not kept."""
+"""Footage cut into clips of one length, each checked: what is static, black or too short is named, not kept.
+
+What is made of a picture or a sound is a `Clip` too, with what it has; `pictures_and_sounds` makes it.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from videopoet.config import BaseConfig
-from videopoet.data.manifest import Source
+from videopoet.data.manifest import Kind, Source
 from videopoet.data.reel import Reel, Sound
 from videopoet.data.shots import Look, Seen, shots
 from videopoet.errors import MediaError
@@ -60,7 +63,7 @@ class Config(BaseConfig):
     sample_rate: int = Field(default=16_000, ge=8_000, le=192_000)
     """Samples of sound per second."""
     keep: tuple[Fault, ...] = ()
-    """Faults that clips are kept with, and marked: static, black, duplicate."""
+    """Faults that clips, pictures and sounds are kept with, and marked: static, black, duplicate."""
     validation: float = Field(default=0.1, gt=0, lt=1)
     """Share of the sources whose clips are held out of training."""
     captioner: str | None = None
@@ -106,24 +109,25 @@ class Config(BaseConfig):
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """One clip of a source, whole."""
+    """One clip of a source, whole; or a picture, or a sound."""
 
     start: float
     """Seconds into the source."""
-    video: Tensor
-    """uint8 (3, T, H, W)"""
+    video: Tensor | None
+    """uint8 (3, T, H, W); of a picture one frame, of a sound None"""
     audio: Tensor | None
     """int16 (1, S)"""
     heard: Heard
     signature: Tensor
     """Thumbnails to find duplicates by, uint8 (4, 16, 16)"""
-    motion: float
+    motion: float | None
     """Mean change of thumbnails from frame to frame, from 0 to 1."""
-    brightness: float
+    brightness: float | None
     """Mean of the pixels, from 0 to 1."""
     faults: tuple[Fault, ...]
     picture: Tensor | None
     """The frame in the middle for a captioner, uint8 (3, H', W')"""
+    kind: Kind = "clip"
     reference: Tensor | None = None
     """uint8 (3, T, H, W)"""
     mask: Tensor | None = None
@@ -179,9 +183,7 @@ class Cutter:
     def __init__(self, source: Source, config: Config, threads: int | None = None, nursery: Nursery | None = None):
         self.source, self.config = source, config
         self.decoders: dict[str, Any] = {"threads": threads, "nursery": nursery}
-        # Decoded larger by a whole number, so that averages of pixels give the clip's own.
-        asks_captioner = config.captioner is not None and source.caption is None
-        self.scale = -(-CAPTIONED_SIDE // min(config.height, config.width)) if asks_captioner else 1
+        self.scale = captioner_scale(source, config)
         sizes = tuple((height * self.scale, width * self.scale) for height, width in config.buckets)
         self.reel = Reel(source.video, config.frame_rate, config.sample_rate, sizes, **self.decoders)
         self.sound_reel = None
@@ -320,6 +322,12 @@ class Cutter:
                 clip = replace(clip, audio=audio, heard=heard)
             self._sound.forget(end)
             yield clip
+
+
+def captioner_scale(source: Source, config: Config) -> int:
+    """How many times as large frames are decoded, so that a captioner sees them well: averages give the clip's own."""
+    asks_captioner = config.captioner is not None and source.caption is None
+    return -(-CAPTIONED_SIDE // min(config.height, config.width)) if asks_captioner else 1
 
 
 def grouped(items: Iterable[T], size: int) -> Iterator[list[T]]:

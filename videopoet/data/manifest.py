@@ -1,6 +1,6 @@
-"""Which clips a folder or a manifest names, with what is said of each; every mistake in it is found before any work.
+"""Which files a folder or a manifest names, with what is said of each; every mistake in it is found before any work.
 
-A folder's clips are its files; a `.txt` of the same name beside a clip is its caption. A manifest is a JSONL or CSV
+A file is a clip, a picture or a sound; a `.txt` of the same name beside it is its caption. A manifest is a JSONL or CSV
 file whose rows name files beside it. Nothing here decodes a file.
 """
 
@@ -12,27 +12,33 @@ import os
 import re
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any, Literal, NoReturn, TextIO, get_args
 
 from videopoet.errors import DataError
 from videopoet.media import formats
 
+Kind = Literal["clip", "picture", "sound"]
+"""What a file gives: clips with or without sound, a picture, or sounds without a picture."""
+KINDS: tuple[Kind, ...] = get_args(Kind)
 COLUMNS = ("video", "audio", "caption", "reference_video", "video_mask")
 ALIASES = {"media_path": "video", "ref_media_path": "reference_video"}
 FILES = ("video", "audio", "reference_video", "video_mask")
-CLIPS = frozenset(
-    ".mp4 .m4v .mov .webm .mkv .avi .mpg .mpeg .ts .m2ts .mts .3gp .ogv .gif .apng .flv .wmv .f4v .mxf".split()
-)
-"""Extensions of clips: such a file is always taken, and rejected with the reason if it is none."""
-OTHERS = frozenset(
-    ".txt .csv .jsonl .json .md .yaml .yml .srt .vtt .log .html .pdf .zip .py "
-    ".wav .flac .mp3 .ogg .opus .m4a .aac .png .jpg .jpeg .bmp .tif .tiff .heic".split()
-)
-"""Extensions of what is no clip: left alone. Of a file with any other, its content decides."""
+EXTENSIONS: dict[str, Kind] = {
+    extension: kind
+    for kind, extensions in (
+        ("clip", ".mp4 .m4v .mov .webm .mkv .avi .mpg .mpeg .ts .m2ts .mts .3gp .ogv .gif .apng .flv .wmv .f4v .mxf"),
+        ("picture", ".png .jpg .jpeg .webp .bmp .tif .tiff .heic .avif"),
+        ("sound", ".wav .flac .mp3 .ogg .oga .opus .m4a .aac .aif .aiff .wma"),
+    )
+    for extension in extensions.split()
+}
+"""What files of these extensions are: such a file is always taken, and rejected with the reason if it is none."""
+OTHERS = frozenset(".txt .csv .jsonl .json .md .yaml .yml .srt .vtt .log .html .pdf .zip .py".split())
+"""Extensions of what is no footage: left alone. Of a file with any other, its content decides."""
 LONGEST_CAPTION = 4000
 _INVISIBLE = re.compile(r"[\x00-\x20\x7f-\x9f\u00a0\u200b-\u200f\u2028-\u202e\u2060-\u2069\ud800-\udfff\ufeff]+")
 
@@ -44,6 +50,7 @@ class Source:
     id: str
     """Its path below the root, with slashes; no two sources share one."""
     video: str
+    """The file itself, of any kind."""
     audio: str | None = None
     """A file with the sound, instead of the clip's own."""
     caption: str | None = None
@@ -53,6 +60,7 @@ class Source:
     """A clip that shows the structure of this one, such as its depth: what stylization is given."""
     video_mask: str | None = None
     """A clip that is white where this one may be hidden: what inpainting replaces."""
+    kind: Kind = "clip"
 
     @property
     def files(self) -> list[str]:
@@ -66,17 +74,25 @@ class Listing:
     Args:
         footage: The folder, or the `.jsonl` or `.csv` file.
         captions: A `.csv` or `.jsonl` file with the columns `video` and `caption`, or a `.txt` file with one line for
-            each clip, in the order of their names. It goes before what stands in a manifest or beside a clip.
+            each file, in the order of their names. It goes before what stands in a manifest or beside a file.
         allow_outside: Take files that lie outside the folder, or outside the manifest's.
+        kinds: What is taken; files of the other kinds are left alone.
 
     Raises:
         DataError: There is nothing to read, or a row is wrong; the message says how many are, and names the first.
     """
 
-    def __init__(self, footage: str | Path, captions: str | Path | None = None, *, allow_outside: bool = False):
-        self.footage, self.allow_outside = Path(footage), allow_outside
+    def __init__(
+        self,
+        footage: str | Path,
+        captions: str | Path | None = None,
+        *,
+        allow_outside: bool = False,
+        kinds: Sequence[Kind] = KINDS,
+    ):
+        self.footage, self.allow_outside, self.kinds = Path(footage), allow_outside, kinds
         self.num_others = 0
-        """Files of the folder that are neither clips nor texts."""
+        """Files of the folder or manifest that are left alone; texts do not count."""
         self._folder = tempfile.TemporaryDirectory(prefix="videopoet-")
         self._database = sqlite3.connect(Path(self._folder.name) / "listing.sqlite", isolation_level=None)
         self._database.execute("PRAGMA synchronous = OFF")
@@ -85,7 +101,7 @@ class Listing:
         try:
             if not self.footage.exists():
                 raise DataError(
-                    f"there is no '{footage}'; a folder of clips, or a .jsonl or .csv that lists them, is needed; "
+                    f"there is no '{footage}'; a folder of footage, or a .jsonl or .csv that lists it, is needed; "
                     "check the path",
                     code="data_unreadable",
                 )
@@ -126,19 +142,21 @@ class Listing:
                 path = Path(folder, name)
                 if name.startswith(".") or not path.is_file():
                     continue
-                if not _is_clip(path):
+                kind = kind_of(path)
+                if kind not in self.kinds:
                     self.num_others += path.suffix.lower() != ".txt"
                     continue
                 if path.is_symlink() and self._is_outside(path):
                     problems.add("data_outside", f"'{self._id(path)}' is a link to a file outside the folder")
                     continue
                 caption = self._sidecar(path, problems)
-                self._insert(Source(self._id(path), str(path), None, caption, caption and "sidecar"))
+                self._insert(Source(self._id(path), str(path), None, caption, caption and "sidecar", kind=kind))
         problems.check("files")
         if len(self) == 0:
+            looked_for = sorted(extension for extension, kind in EXTENSIONS.items() if kind in self.kinds)
             raise DataError(
-                f"'{self.footage}' holds no clip ({self.num_others} other files); {', '.join(sorted(CLIPS))} are "
-                "looked for, in folders below it too; name the folder of your footage",
+                f"'{self.footage}' holds no {_either(self.kinds)} ({self.num_others} other files); "
+                f"{', '.join(looked_for)} are looked for, in folders below it too; name the folder of your footage",
                 code="data_empty",
             )
 
@@ -155,16 +173,31 @@ class Listing:
                 problems.add("data_missing", f"row {number} has no video")
             if not found.get("video"):
                 continue
+            # What is like nothing known is read as a clip, and rejected with the reason.
+            kind = kind_of(Path(found["video"])) or "clip"
+            if kind not in self.kinds:
+                self.num_others += 1
+                continue
+            if kind != "clip" and len(found) > 1:
+                beside = " and ".join(name for name in found if name != "video")
+                problems.add("data_columns", f"row {number} names {beside} for a {kind}, and only clips take that")
+                continue
             caption = clean_caption(values.get("caption"))
             source = Source(
-                self._id(Path(found["video"])), caption=caption, caption_from=caption and "manifest", **found
+                self._id(Path(found["video"])), caption=caption, caption_from=caption and "manifest", kind=kind, **found
             )
             if not self._insert(source):
                 problems.add("data_duplicate", f"row {number} names '{source.id}' again")
         problems.check("rows")
         if count == 0:
             raise DataError(
-                f"'{self.footage.name}' has no rows; a row for each clip is needed; write {', '.join(COLUMNS)} into it",
+                f"'{self.footage.name}' has no rows; a row for each file is needed; write {', '.join(COLUMNS)} into it",
+                code="data_empty",
+            )
+        if len(self) == 0:
+            raise DataError(
+                f"'{self.footage.name}' names no {_either(self.kinds)} ({self.num_others} other files); at least one "
+                "is needed; take more with --kind",
                 code="data_empty",
             )
 
@@ -177,7 +210,7 @@ class Listing:
             name = str(values.get("video") or "").replace("\\", "/").removeprefix("./")
             found = self._database.execute("SELECT source, captioned FROM sources WHERE id = ?", (name,)).fetchone()
             if found is None:
-                problems.add("data_caption_unknown", f"row {number} is about '{name}', which is no clip of the footage")
+                problems.add("data_caption_unknown", f"row {number} is about '{name}', which is no file of the footage")
             elif found[1]:
                 problems.add("data_duplicate", f"row {number} names '{name}' again")
             else:
@@ -188,7 +221,7 @@ class Listing:
             names = ", ".join(f"'{name}'" for (name,) in self._database.execute(query))
             problems.add(
                 "data_caption_missing",
-                f"{missing} of {len(self)} clips have no row (such as {names}); an empty caption leaves a clip without",
+                f"{missing} of {len(self)} files have no row (such as {names}); an empty caption leaves a file without",
             )
         problems.check("rows")
 
@@ -197,8 +230,8 @@ class Listing:
             num_lines = sum(1 for _ in file)
         if num_lines != len(self):
             raise DataError(
-                f"'{path.name}' has {num_lines} lines and the footage {len(self)} clips; one line for each clip, in "
-                "the order of names, is needed; an empty line is no caption",
+                f"'{path.name}' has {num_lines} lines and the footage {len(self)} files; one line for each file, in "
+                "the order of names, is needed; an empty line is no caption; --kind clip takes clips alone",
                 code="data_caption_count",
             )
         self._database.execute("CREATE TEMP TABLE numbered AS SELECT id FROM sources ORDER BY id")
@@ -254,7 +287,7 @@ class Listing:
 
 
 class Problems:
-    """What is wrong with a list of clips: all are counted, the first few are told."""
+    """What is wrong with a list of files: all are counted, the first few are told."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -349,16 +382,27 @@ def _opened(path: Path) -> Iterator[TextIO]:
         _unreadable(error)
 
 
-def _is_clip(path: Path) -> bool:
+def kind_of(path: Path) -> Kind | None:
+    """What a file is, by its extension, or of one that says nothing, by its content; None if it is no footage."""
     suffix = path.suffix.lower()
-    if suffix in CLIPS or suffix in OTHERS:
-        return suffix in CLIPS
+    if suffix in EXTENSIONS or suffix in OTHERS:
+        return EXTENSIONS.get(suffix)
     try:
         with path.open("rb") as file:
             found = formats.sniff(file.read(formats.HEAD_BYTES))
     except OSError:
-        return False
-    return found is not None and (found.demuxer in ("mov", "matroska", "avi", "mpeg", "mpegts") or found.name == "gif")
+        return None
+    if found is None or not found.accepted:
+        return None
+    if found.picture is not None:
+        return "clip" if found.name == "gif" else "picture"
+    return "clip" if found.demuxer in ("mov", "matroska", "avi", "mpeg", "mpegts") else "sound"
+
+
+def _either(kinds: Sequence[Kind]) -> str:
+    """The kinds in words, such as "clip, picture or sound"."""
+    *others, last = kinds
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def _unreadable(error: OSError) -> NoReturn:

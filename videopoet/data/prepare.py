@@ -1,9 +1,10 @@
-"""A folder of footage becomes a dataset: `prepare`.
+"""A folder of footage becomes a dataset: `prepare`. Clips, pictures and sounds have a list each.
 
 The sources are taken in parts of a few, each written to a folder of its own that is whole or absent and is named after
 what went into it. So a run that was killed goes on where it was, a second run finds everything done, and new footage
 costs only the parts it falls into. What concerns all parts comes at the end, from disk to disk: duplicates, the split
-into training and validation, the lists of clips and rejects, and last `dataset.json`: without it there is no dataset.
+into training and validation, the lists of what is kept and of rejects, and last `dataset.json`: without it there is no
+dataset.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import os
 import shutil
 import threading
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
 from operator import itemgetter
@@ -24,16 +26,19 @@ from typing import Any
 
 from videopoet import checkpoint, runtime
 from videopoet.data.captioner import Captioner
-from videopoet.data.clips import Clip, Config, Cutter
+from videopoet.data.clips import Clip, Config
 from videopoet.data.cluster import Engine, run_on_ray
 from videopoet.data.duplicates import Duplicates
-from videopoet.data.manifest import Listing, Source
+from videopoet.data.manifest import KINDS, Kind, Listing, Source
+from videopoet.data.pictures_and_sounds import opened
 from videopoet.data.shards import Shards, ShardWriter, read_lines, write_lines
 from videopoet.errors import CheckpointError, ConfigError, DataError
 from videopoet.media.nursery import Nursery
 
 FORMAT, VERSION = "videopoet dataset", 1
 DATASET, CLIPS, REJECTS, SOURCES, PARTS = "dataset.json", "clips.jsonl", "rejects.jsonl", "sources.jsonl", "parts"
+LISTS: dict[Kind, str] = {"clip": CLIPS, "picture": "pictures.jsonl", "sound": "sounds.jsonl"}
+"""Of what is kept; one of pictures or sounds is there only if there are any."""
 MEAN_PART, LARGEST_PART = 16, 64
 """Sources in a part."""
 MOST_THREADS = 4
@@ -55,6 +60,7 @@ def prepare(
     *,
     captions: str | Path | None = None,
     allow_outside: bool = False,
+    kinds: Sequence[Kind] = KINDS,
     workers: int | None = None,
     engine: Engine = "local",
     progress: bool = False,
@@ -62,11 +68,12 @@ def prepare(
     """Cut, check and store footage for training; returns the counts, which also stand in `dataset.json`.
 
     Args:
-        footage: A folder of clips, or a manifest; see `manifest.Listing`.
+        footage: A folder of clips, pictures and sounds, or a manifest; see `manifest.Listing`.
         output: The folder of the dataset. What an earlier run finished there is used again.
         config: What clips are made.
-        captions: Captions for the clips; see `manifest.Listing`.
+        captions: Captions for them; see `manifest.Listing`.
         allow_outside: Take files outside the footage's folder.
+        kinds: What is taken; other files are left alone.
         workers: Parts prepared at a time; None is one for each processor.
         engine: `local` is this machine, `ray` a cluster that shares storage; both write the same to the byte.
         progress: Show a bar on a terminal.
@@ -78,7 +85,7 @@ def prepare(
     """
     config, output = config or Config(), Path(output)
     _check_kept(output, config)
-    with Listing(footage, captions, allow_outside=allow_outside) as listing:
+    with Listing(footage, captions, allow_outside=allow_outside, kinds=kinds) as listing:
         total = len(listing)
         names: list[str] = []
 
@@ -98,9 +105,9 @@ def prepare(
     for folder in (output / PARTS).iterdir():
         if folder.name not in names:
             shutil.rmtree(folder)
-    if counts["clips"]["kept"] == 0:
+    if counts["sources"]["kept"] == 0:
         raise DataError(
-            f"none of {total} sources gave a clip to train on; '{output / REJECTS}' says why for each; correct them, "
+            f"none of {total} sources gave anything to train on; '{output / REJECTS}' says why for each; correct them, "
             "or ask for shorter clips with --seconds",
             code="data_empty",
         )
@@ -176,8 +183,8 @@ def prepare_part(
     with checkpoint.atomic_folder(folder) as place:
         writer, rejects, read = ShardWriter(place, config.num_samples), [], []
         for source in part.sources:
-            cutter, found = Cutter(source, config, threads, nursery), Counter()
-            for piece in cutter:
+            reader, found = opened(source, config, threads, nursery), Counter()
+            for piece in reader:
                 if stopped is not None and stopped.is_set():
                     raise KeyboardInterrupt
                 if isinstance(piece, Clip):
@@ -185,12 +192,14 @@ def prepare_part(
                 else:
                     rejects.append({"source": source.id, **asdict(piece)})
                 found[type(piece).__name__] += 1
-            read.append(
-                {"source": source.id, "seconds": cutter.seconds, "clips": found["Clip"], "rejects": found["Reject"]}
-            )
+            kind = {} if source.kind == "clip" else {"kind": source.kind}
+            numbers = {"clips": found["Clip"], "rejects": found["Reject"]}
+            read.append({"source": source.id, **kind, "seconds": reader.seconds, **numbers})
         writer.close()
         in_order = itemgetter("source", "start")
-        write_lines(place / CLIPS, sorted(writer.rows, key=in_order))
+        for kind, rows in writer.rows.items():
+            if rows or kind == "clip":
+                write_lines(place / LISTS[kind], sorted(rows, key=in_order))
         write_lines(place / REJECTS, sorted(rejects, key=in_order))
         write_lines(place / SOURCES, read)
 
@@ -200,7 +209,11 @@ def _part(sources: list[Source], config: Config) -> Part:
     files = [[(os.stat(path).st_size, os.stat(path).st_mtime_ns) for path in source.files] for source in sources]
     settings = config.to_dict()
     del settings["validation"]  # The split comes at the end, and changes no part.
-    text = json.dumps([VERSION, settings, [asdict(source) for source in sources], files], sort_keys=True)
+    told = [asdict(source) for source in sources]
+    for values in told:
+        if values["kind"] == "clip":  # Parts of clips alone keep the names that they had before there were other kinds.
+            del values["kind"]
+    text = json.dumps([VERSION, settings, told, files], sort_keys=True)
     return Part(hashlib.sha256(text.encode()).hexdigest()[:16], tuple(sources))
 
 
@@ -234,7 +247,7 @@ def _here(config: Config, folder: Path, waiting: Iterator[Part], num_sources: in
 
 
 def _said(source: Source, clip: Clip, config: Config, captioner: Captioner | None) -> dict[str, Any]:
-    """What is said of a clip in the lists."""
+    """What is said of a clip, picture or sound in the lists; what it does not have is None."""
     caption, origin = source.caption, source.caption_from
     if caption is None and captioner is not None and clip.picture is not None:
         caption = captioner.describe(clip.picture)
@@ -243,29 +256,28 @@ def _said(source: Source, clip: Clip, config: Config, captioner: Captioner | Non
         "id": f"{source.id}#{clip.start:.3f}",
         "source": source.id,
         "start": clip.start,
-        "seconds": config.seconds,
+        "seconds": None if clip.kind == "picture" else config.seconds,
         "caption": caption,
         "caption_from": origin,
-        "height": clip.video.shape[2],
-        "width": clip.video.shape[3],
+        "height": None if clip.video is None else clip.video.shape[2],
+        "width": None if clip.video is None else clip.video.shape[3],
         "heard": clip.heard,
-        "motion": round(clip.motion, 5),
-        "brightness": round(clip.brightness, 4),
+        "motion": None if clip.motion is None else round(clip.motion, 5),
+        "brightness": None if clip.brightness is None else round(clip.brightness, 4),
         "faults": list(clip.faults),
     }
 
 
 def _combine(output: Path, names: list[str], config: Config, num_sources: int, num_others: int) -> dict[str, Any]:
     """Write the lists of the dataset from those of its parts, and `dataset.json`."""
-    rejected: Counter[str] = Counter()
-    found, read_seconds = Counter(), 0.0
-    kept_path = output / f".{CLIPS}.partial"
-    split = Split(config.validation)
-    duplicates, shards = Duplicates(), {}
+    found = {kind: Found(config.validation) for kind in KINDS}
+    kept_paths = {kind: output / f".{LISTS[kind]}.partial" for kind in KINDS}
+    shards: dict[str, Any] = {}
 
     def write_rejects(path: Path) -> None:
-        nonlocal read_seconds
-        with path.open("w", encoding="utf-8") as file, kept_path.open("w", encoding="utf-8") as kept:
+        with ExitStack() as stack:
+            file = stack.enter_context(path.open("w", encoding="utf-8"))
+            kept = {kind: stack.enter_context(kept_paths[kind].open("w", encoding="utf-8")) for kind in KINDS}
             for name in names:
                 part = output / PARTS / name
                 written = checkpoint.read_json(part / checkpoint.MANIFEST)
@@ -276,56 +288,104 @@ def _combine(output: Path, names: list[str], config: Config, num_sources: int, n
                         if shard.endswith(".safetensors")
                     }
                 )
-                rows = list(read_lines(part / REJECTS))
-                for row in _without_duplicates(part, name, config, duplicates, rows):
-                    split.add(row)
-                    kept.write(json.dumps(row, ensure_ascii=False) + "\n")
-                for row in rows:
-                    rejected[row["code"]] += 1
-                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                rows, kinds = list(read_lines(part / REJECTS)), {}
                 for row in read_lines(part / SOURCES):
-                    found["sources"] += 1
-                    found["stretches"] += row["clips"] + row["rejects"]
-                    read_seconds += row["seconds"]
+                    kinds[row["source"]] = row.get("kind", "clip")
+                    found[kinds[row["source"]]].read(row)
+                for kind in KINDS:
+                    for row in _without_duplicates(part, name, kind, config, found[kind].duplicates, rows):
+                        found[kind].split.add(row)
+                        kept[kind].write(json.dumps(row, ensure_ascii=False) + "\n")
+                for row in rows:
+                    found[kinds[row["source"]]].rejected[row["code"]] += 1
+                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
-    def write_clips(path: Path) -> None:
+    def write_kept(kind: Kind, path: Path) -> None:
         with path.open("w", encoding="utf-8") as file:
-            for row in split.rows(read_lines(kept_path)):
+            for row in found[kind].split.rows(read_lines(kept_paths[kind])):
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
+    listed = [REJECTS]
     try:
         checkpoint.write_atomically(output / REJECTS, write_rejects)
-        checkpoint.write_atomically(output / CLIPS, write_clips)
+        for kind, name in LISTS.items():
+            if kind == "clip" or found[kind].split.counts["clips"]:
+                listed.append(name)
+                checkpoint.write_atomically(output / name, partial(write_kept, kind))
+            else:
+                (output / name).unlink(missing_ok=True)
     finally:
-        kept_path.unlink(missing_ok=True)
-        duplicates.close()
-    kept = split.counts
-    assert found["sources"] == num_sources, "a source was lost"
-    assert found["stretches"] == kept["clips"] + rejected.total(), "a clip was lost"
-    counts = {
-        "sources": {"found": num_sources, "kept": kept["sources"], "rejected": num_sources - kept["sources"]},
-        "clips": {"found": found["stretches"], "kept": kept["clips"], "rejected": rejected.total()},
-        "rejects": dict(sorted(rejected.items())),
-        "split": {name: kept[name] for name in ("train", "validation")},
-        "sizes": {name: number for name, number in sorted(kept.items()) if name[0].isdigit()},
-        "heard": {name: kept[name] for name in ("sound", "silence", "none")},
-        "captioned": kept["captioned"],
-        "seconds": {"found": round(read_seconds, 3), "kept": round(kept["clips"] * config.seconds, 3)},
-        "other_files": num_others,
-        "bytes": sum(entry["bytes"] for entry in shards.values()),
-    }
-    lists = {name: _entry(output / name) for name in (CLIPS, REJECTS)}
+        for kind in KINDS:
+            kept_paths[kind].unlink(missing_ok=True)
+            found[kind].duplicates.close()
+    counts = _counts(found, config, num_sources)
+    counts |= {"other_files": num_others, "bytes": sum(entry["bytes"] for entry in shards.values())}
+    lists = {name: _entry(output / name) for name in listed}
     described = {"format": FORMAT, "version": VERSION, "config": config.to_dict(), "counts": counts}
     checkpoint.write_json(output / DATASET, {**described, "lists": lists, "shards": shards})
     return counts
 
 
+class Found:
+    """What is found of one kind, while the parts are put together."""
+
+    def __init__(self, validation: float):
+        self.split, self.duplicates = Split(validation), Duplicates()
+        self.rejected: Counter[str] = Counter()
+        self.num_sources, self.num_stretches, self.seconds = 0, 0, 0.0
+
+    def read(self, row: dict[str, Any]) -> None:
+        """Take notice of a source that was read."""
+        self.num_sources += 1
+        self.num_stretches += row["clips"] + row["rejects"]
+        self.seconds += row["seconds"]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        kept = self.split.counts["clips"]
+        assert self.num_stretches == kept + self.rejected.total(), "a clip was lost"
+        return {"found": self.num_stretches, "kept": kept, "rejected": self.rejected.total()}
+
+
+def _counts(found: dict[Kind, Found], config: Config, num_sources: int) -> dict[str, Any]:
+    """The counts of a dataset: those of its clips, and of pictures and sounds apart."""
+    assert sum(one.num_sources for one in found.values()) == num_sources, "a source was lost"
+    kept_sources = sum(one.split.counts["sources"] for one in found.values())
+    clips, kept = found["clip"], found["clip"].split.counts
+    counts: dict[str, Any] = {
+        "sources": {"found": num_sources, "kept": kept_sources, "rejected": num_sources - kept_sources},
+        "clips": clips.counts,
+        "rejects": dict(sorted(clips.rejected.items())),
+        "split": _side_counts(clips),
+        "sizes": {name: number for name, number in sorted(kept.items()) if name[0].isdigit()},
+        "heard": {name: kept[name] for name in ("sound", "silence", "none")},
+        "captioned": kept["captioned"],
+        "seconds": {"found": round(clips.seconds, 3), "kept": round(kept["clips"] * config.seconds, 3)},
+    }
+    for name, one in (("pictures", found["picture"]), ("sounds", found["sound"])):
+        counts[name] = {
+            **one.counts,
+            "rejects": dict(sorted(one.rejected.items())),
+            "split": _side_counts(one),
+            "captioned": one.split.counts["captioned"],
+        }
+    heard = round(counts["sounds"]["kept"] * config.seconds, 3)
+    counts["sounds"]["seconds"] = {"found": round(found["sound"].seconds, 3), "kept": heard}
+    return counts
+
+
+def _side_counts(found: Found) -> dict[str, int]:
+    return {name: found.split.counts[name] for name in ("train", "validation")}
+
+
 def _without_duplicates(
-    part: Path, name: str, config: Config, duplicates: Duplicates, rejects: list[dict[str, Any]]
+    part: Path, name: str, kind: Kind, config: Config, duplicates: Duplicates, rejects: list[dict[str, Any]]
 ) -> Iterator[dict[str, Any]]:
-    """The clips of a part, in order, with the places of their shards; those seen before go to the rejects."""
+    """What a part has of a kind, in order, with the places of the shards; what was seen before goes to the rejects."""
     reader = Shards(part)
-    for row in read_lines(part / CLIPS):
+    if not (part / LISTS[kind]).exists():
+        return
+    for row in read_lines(part / LISTS[kind]):
         signature = reader.row(row["shard"], "signature", row["row"])
         other = duplicates.find(signature)
         row["shard"] = f"{PARTS}/{name}/{row['shard']}"
@@ -334,7 +394,10 @@ def _without_duplicates(
         elif "duplicate" in config.keep:
             row["faults"].append("duplicate")
         else:
-            message = f"it shows the same as '{other}'; each clip is learnt once; --keep duplicate keeps such clips"
+            does = "sounds" if kind == "sound" else "shows"
+            message = (
+                f"it {does} the same as '{other}'; each {kind} is learnt once; --keep duplicate keeps such {kind}s"
+            )
             stretch = {"start": row["start"], "seconds": row["seconds"]}
             rejects.append({"source": row["source"], "code": "duplicate", "message": message, **stretch})
             continue

@@ -1,9 +1,13 @@
-"""A file of footage as frames at a constant rate and sound beside them, read once from its beginning to its end."""
+"""A file of footage as frames at a constant rate and sound beside them, read once from its beginning to its end.
+
+A picture is read by `read_picture`.
+"""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +17,7 @@ from torch import Tensor
 from videopoet.errors import MediaError
 from videopoet.media.nursery import Nursery
 from videopoet.media.protocol import BEGIN, END, FRAME, SOUND, Limits
-from videopoet.media.sandbox import stream
+from videopoet.media.sandbox import refusal, stream
 from videopoet.media.selection import num_ticks
 
 LONG = Limits(frames=3_000_000, seconds=12 * 3600.0, output_bytes=1 << 40, deadline_seconds=300.0)
@@ -38,6 +42,11 @@ class Sound:
     @property
     def exists(self) -> bool:
         return self._end is not None
+
+    @property
+    def seconds(self) -> float:
+        """How far it was read."""
+        return (self._end or 0) / self.rate if self.rate else 0.0
 
     def reaches(self, seconds: float) -> bool:
         """Whether all sound until then has come."""
@@ -128,7 +137,7 @@ class Reel:
                 while current is not None and tick < num_ticks(time, self.frame_rate):
                     yield current
                     tick += 1
-                current = self._picture(data)
+                current = _pixels(data, self.height, self.width, self._channels)
             elif kind == END:
                 self.sound.ended = True
                 self.seconds = content.get("end", 0.0)
@@ -170,9 +179,36 @@ class Reel:
         else:
             self.sound.add(time, data)
 
-    def _picture(self, data: memoryview) -> Tensor:
-        frame = torch.frombuffer(data, dtype=torch.uint8).view(self.height, self.width, self._channels)
-        if self._channels == 4:
-            opacity = frame[..., 3:].float() / 255
-            frame = (frame[..., :3] * opacity + 255 * (1 - opacity)).round().to(torch.uint8)
-        return frame.permute(2, 0, 1)
+
+def read_picture(path: str | Path, sizes: tuple[tuple[int, int], ...], nursery: Nursery | None = None) -> Tensor:
+    """A picture, uint8 (3, H, W), that fills the size nearest to it in shape, its middle kept.
+
+    Args:
+        path: The file.
+        sizes: Heights and widths.
+        nursery: Where the decoder comes from; None starts one anew.
+
+    Raises:
+        MediaError: The file is broken, or no picture.
+    """
+    facts, frames = {}, []
+    with closing(stream(path, nursery, what="image", sizes=sizes, max_frames=2, limits=Limits())) as messages:
+        for kind, content in messages:
+            if kind == BEGIN:
+                facts = content
+            elif kind == FRAME:
+                frames.append(content[1])
+    if len(frames) > 1:
+        raise refusal(
+            Path(path), "image_animated", "it is a clip; a picture has one frame; name it .mp4, or save one frame"
+        )
+    return _pixels(frames[0], facts["height"], facts["width"], facts["pixel_channels"])
+
+
+def _pixels(data: memoryview, height: int, width: int, channels: int) -> Tensor:
+    """A frame, uint8 (3, H, W), on white where it is transparent."""
+    frame = torch.frombuffer(data, dtype=torch.uint8).view(height, width, channels)
+    if channels == 4:
+        opacity = frame[..., 3:].float() / 255
+        frame = (frame[..., :3] * opacity + 255 * (1 - opacity)).round().to(torch.uint8)
+    return frame.permute(2, 0, 1)

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from videopoet.checkpoint import save_tensors
 from videopoet.data.clips import Clip
+from videopoet.data.manifest import KINDS, Kind
 from videopoet.errors import DataError
 
 SHARD_BYTES = 64 << 20
@@ -30,38 +31,42 @@ REMEDY = "it was changed or broken; run `videopoet prepare` again, which replace
 
 
 class ShardWriter:
-    """Writes clips into shards in a folder, one file for each size and kind of clip, and remembers their rows."""
+    """Writes clips into shards in a folder, one file for each size and kind, and remembers their rows."""
 
     def __init__(self, folder: Path, num_samples: int):
         self.folder, self.num_samples = folder, num_samples
-        self.rows: list[dict[str, Any]] = []
-        """What was said of each clip, with the `shard` and the `row` in it where it lies."""
+        self.rows: dict[Kind, list[dict[str, Any]]] = {kind: [] for kind in KINDS}
+        """What was said of each clip, picture and sound, with the `shard` and the `row` in it where it lies."""
         self._waiting: dict[str, list[tuple[Clip, dict[str, Any]]]] = {}
         self._num_bytes = 0
         self._num_shards: dict[str, int] = {}
 
     def add(self, clip: Clip, said: dict[str, Any]) -> None:
         """Take a clip, and what is said of it as JSON values."""
-        kind = "x".join(map(str, clip.video.shape[2:]))
-        kind += "-referenced" * (clip.reference is not None) + "-masked" * (clip.mask is not None)
-        self._waiting.setdefault(kind, []).append((clip, said))
-        self._num_bytes += clip.video.nbytes * (2 if clip.reference is not None else 1) + 2 * self.num_samples
+        if clip.video is None:
+            group: str = clip.kind
+        else:
+            group = "picture-" * (clip.kind == "picture") + "x".join(map(str, clip.video.shape[2:]))
+            self._num_bytes += clip.video.nbytes * (2 if clip.reference is not None else 1)
+        group += "-referenced" * (clip.reference is not None) + "-masked" * (clip.mask is not None)
+        self._waiting.setdefault(group, []).append((clip, said))
+        self._num_bytes += 2 * self.num_samples * (clip.kind != "picture")
         if self._num_bytes > SHARD_BYTES:
             self.close()
 
     def close(self) -> None:
         """Write what waits."""
-        for kind, waiting in self._waiting.items():
-            number = self._num_shards.get(kind, 0)
-            self._num_shards[kind] = number + 1
-            name = f"{kind}-{number:03d}.safetensors"
+        for group, waiting in self._waiting.items():
+            number = self._num_shards.get(group, 0)
+            self._num_shards[group] = number + 1
+            name = f"{group}-{number:03d}.safetensors"
             clips = [clip for clip, _ in waiting]
-            silence = torch.zeros(1, self.num_samples, dtype=torch.int16)
-            tensors = {
-                "video": torch.stack([clip.video for clip in clips]),
-                "audio": torch.stack([silence if clip.audio is None else clip.audio for clip in clips]),
-                "signature": torch.stack([clip.signature for clip in clips]),
-            }
+            tensors = {"signature": torch.stack([clip.signature for clip in clips])}
+            if videos := [clip.video for clip in clips if clip.video is not None]:
+                tensors["video"] = torch.stack(videos)
+            if clips[0].kind != "picture":
+                silence = torch.zeros(1, self.num_samples, dtype=torch.int16)
+                tensors["audio"] = torch.stack([silence if clip.audio is None else clip.audio for clip in clips])
             references = [clip.reference for clip in clips if clip.reference is not None]
             masks = [clip.mask for clip in clips if clip.mask is not None]
             if references:
@@ -69,7 +74,7 @@ class ShardWriter:
             if masks:
                 tensors["mask"] = torch.stack(masks)
             save_tensors(self.folder / name, tensors)
-            self.rows += [{**said, "shard": name, "row": row} for row, (_, said) in enumerate(waiting)]
+            self.rows[clips[0].kind] += [{**said, "shard": name, "row": row} for row, (_, said) in enumerate(waiting)]
         self._waiting, self._num_bytes = {}, 0
 
 
