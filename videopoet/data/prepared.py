@@ -1,7 +1,12 @@
-"""Prepared footage as training reads it: clips by number, as pixels and samples with their words."""
+"""Prepared footage as training reads it: clips by number, as pixels and samples with their words.
+
+A dataset may also have pictures, which are clips of one frame, and sounds, which have no frame: each are a dataset and
+a world of their own beside the clips, so that no batch of clips ever draws one.
+"""
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import re
@@ -9,6 +14,7 @@ from array import array
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +24,7 @@ from torch import Tensor
 
 from videopoet.data import prepare, toybox
 from videopoet.data.clips import Config
+from videopoet.data.manifest import Kind
 from videopoet.data.shards import Shards
 from videopoet.errors import ConfigError, DataError
 from videopoet.media.resample import resize_and_crop
@@ -61,7 +68,7 @@ class Footage:
 
 
 class Dataset:
-    """A folder written by `prepare`, opened for reading.
+    """A folder written by `prepare`, opened for reading: the list of its clips, and those of pictures and sounds.
 
     Raises:
         DataError: It is none, it is unfinished, or a file of it is missing or of another size.
@@ -99,11 +106,22 @@ class Dataset:
             ) from None
         self.shards = Shards(self.folder, shards)
         self.shards.check_sizes()
-        self._index(lists[prepare.CLIPS]["sha256"])
+        self.kind: Kind = "clip"
+        self._index(lists)
+        self.pictures, self.sounds = self._of("picture", lists), self._of("sound", lists)
 
-    def _index(self, expected: str) -> None:
+    def _of(self, kind: Kind, lists: dict[str, Any]) -> Dataset:
+        """The pictures or the sounds of the same folder, in the place of its clips."""
+        other = copy.copy(self)
+        other.kind = kind
+        if kind == "picture":
+            other.config = self.config.model_copy(update={"num_frames": 1})
+        other._index(lists)
+        return other
+
+    def _index(self, lists: dict[str, Any]) -> None:
         """Remember where the row of each clip begins, and which clips are for what: 40 bytes a clip."""
-        self._path = self.folder / prepare.CLIPS
+        self._path = self.folder / prepare.LISTS[self.kind]
         self._offsets = array("Q")
         self.numbers: dict[str, array[int]] = {"train": array("L"), "validation": array("L")}
         """Of the clips of each split."""
@@ -114,7 +132,10 @@ class Dataset:
         """Of each clip, the number of its shard and its row there, one after the other."""
         shard_numbers: dict[str, int] = {}
         digest, offset = hashlib.sha256(), 0
+        if self._path.name not in lists and self.kind != "clip":  # there are none
+            return
         try:
+            expected = lists[self._path.name]["sha256"]
             with self._path.open("rb") as file:
                 for number, line in enumerate(file):
                     digest.update(line)
@@ -122,7 +143,7 @@ class Dataset:
                     offset += len(line)
                     row = json.loads(line)
                     self.numbers[row["split"]].append(number)
-                    self.sizes.extend((row["height"], row["width"]))
+                    self.sizes.extend((row["height"] or 0, row["width"] or 0))  # a sound has none
                     self.heard.append(row["heard"] == "sound")
                     shard = shard_numbers.setdefault(row["shard"], len(shard_numbers))
                     self.places.extend((shard, row["row"]))
@@ -153,6 +174,13 @@ class Dataset:
         """`video`, `audio`, `reference` or `mask` of the clip of a row."""
         return self.shards.row(row["shard"], name, row["row"])
 
+    @property
+    def num_captioned(self) -> int:
+        """Of how many something is said."""
+        if self.kind == "clip":
+            return self.counts["captioned"]
+        return self.counts.get(f"{self.kind}s", {}).get("captioned", 0)
+
     def words(self) -> list[str]:
         """The words of the captions that are trained on, most frequent first, at most `MOST_WORDS`."""
         counts: Counter[str] = Counter()
@@ -162,7 +190,7 @@ class Dataset:
 
 
 class PreparedClips:
-    """The clips of one split of a dataset as a world to train on; see `world.World`.
+    """The clips of one split of a dataset as a world to train on, or its pictures or sounds; see `world.World`.
 
     A clip that was stored larger is shown as its middle, scaled down; one that is longer, from a place that its number
     decides; one with a multiple of the frame rate, as every so manieth frame.
@@ -172,7 +200,7 @@ class PreparedClips:
         config: Size, length and rates that they are shown in, and their split.
 
     Raises:
-        DataError: The split has no clip that is large, long and fast enough.
+        DataError: The split has no clip that is large, long and fast enough, though the dataset has clips.
     """
 
     styles: tuple[str, ...] = ()
@@ -198,17 +226,52 @@ class PreparedClips:
             (
                 number
                 for number in dataset.numbers["train" if config.split == "train" else "validation"]
-                if sizes[2 * number] >= config.height and sizes[2 * number + 1] >= config.width
+                if dataset.kind == "sound"
+                or (sizes[2 * number] >= config.height and sizes[2 * number + 1] >= config.width)
             ),
         )
-        if not self._numbers:
+        if not self._numbers and dataset.kind == "clip" and (len(dataset) or not self.has_others):
             side = 8 * -(-max(config.height, config.width) // 8)
             self._refuse(
                 f"no clip to {'train on' if config.split == 'train' else 'validate with'} that is so large",
                 f"{config.width}x{config.height}",
                 f"--size {side}x{side}, or add footage",
             )
-        self.has_sound = any(dataset.heard[number] for number in self._numbers)
+        self.num_heard = sum(dataset.heard[number] for number in self._numbers)
+        """Clips in which something is heard."""
+        self.has_sound = self.num_heard > 0
+        self.has_clips = bool(self._numbers)
+
+    @property
+    def has_others(self) -> bool:
+        """Whether the dataset has pictures or sounds, of either split."""
+        return bool(len(self.dataset.pictures) or len(self.dataset.sounds))
+
+    @cached_property
+    def pictures(self) -> PreparedClips | None:
+        """The pictures that are as large as the clips are shown, as clips of one frame; None where there are none."""
+        if self.dataset.kind != "clip":
+            return None
+        one_frame = self.config.model_copy(update={"num_frames": 1})
+        return _or_none(PreparedClips(self.dataset.pictures, one_frame))
+
+    @cached_property
+    def sounds(self) -> PreparedClips | None:
+        """The sounds, which can be heard and not rendered; None where there are none."""
+        return None if self.dataset.kind != "clip" else _or_none(PreparedClips(self.dataset.sounds, self.config))
+
+    def for_frames(self, generator: torch.Generator) -> PreparedClips:
+        return self._by_lot(len(self), self.pictures, generator)
+
+    def for_sound(self, generator: torch.Generator) -> PreparedClips:
+        return self._by_lot(self.num_heard, self.sounds, generator)
+
+    def _by_lot(self, count: int, other: PreparedClips | None, generator: torch.Generator) -> PreparedClips:
+        """This world or the other, as often as they have scenes; where there is no other, without a draw."""
+        if other is None:
+            return self
+        share = len(other) / (count + len(other))
+        return other if float(torch.rand((), generator=generator)) < share else self
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -316,6 +379,10 @@ def stretch(dataset: Dataset, number: int, first_frame: int = 0) -> Scene:
     """A clip of either split, shown from a frame on."""
     row = dataset.row(number)
     return Scene(number, first_frame, row["caption"] or "", row["heard"])
+
+
+def _or_none(world: PreparedClips) -> PreparedClips | None:
+    return world if len(world) else None
 
 
 def _pixels(frames: Tensor) -> Tensor:

@@ -54,7 +54,7 @@ def tokenize(
     device: str | None = None,
     progress: bool = False,
 ) -> None:
-    """Write the codes of every clip of a dataset; what is there and whole is kept.
+    """Write the codes of every clip of a dataset, pictures and sounds left out; what is there and whole is kept.
 
     Args:
         dataset: The clips.
@@ -72,7 +72,7 @@ def tokenize(
 
     Raises:
         ConfigError: There is no such cluster.
-        DataError: The folder holds the codes of other tokenizers, or no clip can be shown in the first size.
+        DataError: There is no clip, none can be shown in the first size, or the folder holds other tokenizers' codes.
         MediaError: Clips are off a tokenizer's grid, or OpenCV, which measures motion, is not installed.
     """
     folder = dataset.folder / TOKENS if folder is None else Path(folder)
@@ -82,6 +82,12 @@ def tokenize(
         "video_tokenizer": fingerprint(video_tokenizer),
         "audio_tokenizer": fingerprint(audio_tokenizer),
     }
+    if len(dataset) == 0:
+        raise DataError(
+            f"'{dataset.folder}' has no clips, and codes are kept of clips alone; add some and prepare again, or train "
+            "without codes: pictures and sounds are tokenized as they are drawn",
+            code="data_empty",
+        )
     video_tokenizer.grid(views.num_frames, *views.sizes[0])
     worlds = {size: PreparedClips(dataset, views.world(size)) for size in views.sizes}
     if rank == 0:

@@ -48,7 +48,8 @@ class Stage(BaseConfig):
     """Sizes of the clips as multiples of the world's; each batch is of one, by lot. At scale 2 a batch has a quarter
     of the windows, at least one: every batch costs about the same."""
     image_share: float = Field(default=0.0, ge=0, le=1)
-    """Share of batches, by lot, of single frames: many different pictures for what a few clips cost."""
+    """Share of batches, by lot, of single frames: many different pictures for what a few clips cost. Where footage has
+    pictures, such a batch is of those or of frames of clips, as often as there are each."""
     image_batch_size: int = Field(default=32, ge=1)
     """Frames in such a batch, four from each clip."""
     crop_share: float = Field(default=0.0, ge=0, le=1)
@@ -108,7 +109,10 @@ class VideoBatches:
         num_windows = kind.num_windows
         if kind.crop_size is not None:
             num_windows *= world.config.height * world.config.width // kind.crop_size**2
-        num_clips = -(-num_windows // kind.windows_per_clip)
+        windows_per_clip = kind.windows_per_clip
+        if kind.num_frames == 1 and (drawn_from := world.for_frames(generator)) is not world:
+            world, windows_per_clip = drawn_from, 1  # a picture is one window
+        num_clips = -(-num_windows // windows_per_clip)
         scenes = drawn_scenes(world, num_clips, generator)
         clips = world.render(scenes, device=self.device, audio=False).video
         wants_subjects = self.with_subjects or kind.crop_size is not None
@@ -167,22 +171,27 @@ class Sounds(BaseConfig):
     """Share of batches made only of clips in which something strikes something: the rest of the world is quiet."""
 
 
+def hears(world: World) -> bool:
+    """Whether there is sound to learn from, in clips or beside them."""
+    return world.has_sound or world.sounds is not None
+
+
 class AudioBatches:
-    """Sounds of clips: calling it gives samples in [-1, 1], (B, 1, S)."""
+    """Sounds of clips, and those beside them: calling it gives samples in [-1, 1], (B, 1, S)."""
 
     def __init__(self, world: World, config: Sounds, seed: int | str, device: torch.device | str = "cpu"):
-        assert world.has_sound
+        assert hears(world)
         self.world, self.config, self.seed, self.device = world, config, seed, device
 
     def __call__(self, index: int) -> Tensor:
         generator = runtime.generator(self.seed, "audio", index)
-        size = self.config.batch_size
+        size, world = self.config.batch_size, self.world.for_sound(generator)
         scenes: list[Scene] = []
         strikes = float(torch.rand((), generator=generator)) < self.config.impact_share
         while len(scenes) < size:
-            drawn = [scene for scene in drawn_scenes(self.world, size, generator) if self.world.is_heard(scene)]
-            scenes += [scene for scene in drawn if self.world.strikes(scene) or not strikes]
-        audio = self.world.sound(scenes[:size], self.device)
+            drawn = [scene for scene in drawn_scenes(world, size, generator) if world.is_heard(scene)]
+            scenes += [scene for scene in drawn if world.strikes(scene) or not strikes]
+        audio = world.sound(scenes[:size], self.device)
         if self.config.num_samples is None:
             return audio
         starts = torch.randint(audio.shape[-1] - self.config.num_samples + 1, (size,), generator=generator)

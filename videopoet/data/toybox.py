@@ -95,7 +95,8 @@ class ToyBox:
     """Draws scenes from seeds, and renders them."""
 
     styles = STYLES
-    has_sound = True
+    has_clips = has_sound = True
+    pictures = sounds = None
 
     def __init__(self, config: Config | None = None):
         self.config = config = config or Config()
@@ -111,6 +112,14 @@ class ToyBox:
     def of_size(self, height: int, width: int) -> "ToyBox":
         """The same world in another picture; in one of another shape, a seed has another scene."""
         return ToyBox(self.config.model_copy(update={"height": height, "width": width}))
+
+    def for_frames(self, generator: torch.Generator) -> "ToyBox":
+        """All frames are those of clips."""
+        return self
+
+    def for_sound(self, generator: torch.Generator) -> "ToyBox":
+        """All sounds are those of clips."""
+        return self
 
     def scene(
         self,

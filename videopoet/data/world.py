@@ -57,8 +57,31 @@ class World(Protocol):
         ...
 
     @property
+    def has_clips(self) -> bool:
+        """Whether there are clips at all: footage may be of pictures and sounds alone."""
+        ...
+
+    @property
     def has_sound(self) -> bool:
         """Whether there is a clip in which something is heard."""
+        ...
+
+    @property
+    def pictures(self) -> Self | None:
+        """Pictures beside the clips, as clips of one frame; None where there are none of that size."""
+        ...
+
+    @property
+    def sounds(self) -> Self | None:
+        """Sounds beside the clips, which can be heard and not rendered; None where there are none."""
+        ...
+
+    def for_frames(self, generator: torch.Generator) -> Self:
+        """Where a batch of single frames comes from, by lot: the clips or the pictures, as often as there are each."""
+        ...
+
+    def for_sound(self, generator: torch.Generator) -> Self:
+        """Where a batch of sounds comes from, by lot: the clips that are heard or the sounds, in the same way."""
         ...
 
     def at_scale(self, scale: int) -> Self:
@@ -99,6 +122,12 @@ class World(Protocol):
     def words(self) -> list[str]:
         """The words of its captions."""
         ...
+
+
+def all_words(world: World) -> list[str]:
+    """The words of the captions of its clips, and of pictures and sounds beside them."""
+    worlds = [one for one in (world, world.pictures, world.sounds) if one is not None]
+    return list(dict.fromkeys(word for one in worlds for word in one.words()))
 
 
 def drawn_scenes(world: World, count: int, generator: torch.Generator) -> list[Any]:

@@ -18,7 +18,7 @@ from videopoet.config import BaseConfig
 from videopoet.data import toybox
 from videopoet.data.token_batches import check_tokens
 from videopoet.data.world import World, open_worlds
-from videopoet.errors import CheckpointError, ConfigError
+from videopoet.errors import CheckpointError, ConfigError, DataError
 from videopoet.generation import poet_folder
 from videopoet.generation.poet_folder import Parts
 from videopoet.nn import ranks
@@ -128,8 +128,11 @@ def _train_stages(
     world, validation = open_worlds(config.data, config.world)
     footage = None if config.footage is None else open_worlds(config.footage, config.world)
     _check_sizes(config, world, stages)
+    _check_kinds(config, config.data, (world, validation), stages)
     if footage is not None:
-        _check_sizes(config, footage[0], tuple(stage for stage in stages if stage in SHOWN_FOOTAGE))
+        shown_footage = tuple(stage for stage in stages if stage in SHOWN_FOOTAGE)
+        _check_sizes(config, footage[0], shown_footage)
+        _check_kinds(config, str(config.footage), footage, shown_footage)
     source = None
     if config.init_from is not None:
         source = poet_folder.load(None if config.init_from == "bundled" else config.init_from, "cpu", torch.float32)
@@ -282,6 +285,38 @@ def _check_sizes(config: RunConfig, world: World, stages: tuple[StageName, ...])
     if "super_resolution" in stages and config.super_resolution is not None:
         for scale in config.super_resolution.pairs.scales:
             world.at_scale(2 * scale)
+
+
+def _check_kinds(config: RunConfig, data: str, worlds: tuple[World, World], stages: tuple[StageName, ...]) -> None:
+    """Refuse, before any training, stages that footage without clips, of pictures or sounds alone, cannot teach."""
+    if all(world.has_clips for world in worlds):
+        return
+    shown, why = config.video_tokenizer.stages, None
+    longest = max(stage.num_frames for stage in shown)
+    sides = tuple(zip(worlds, ("to train on", "held out"), strict=True))
+    if "video_tokenizer" in stages and longest > 1:
+        why = f"a stage of the video tokenizer shows {longest} frames; add some"
+        if all(world.pictures is not None for world in worlds):
+            one_frame = "video_tokenizer.stages=[{num_batches: 1, batch_size: 8, num_frames: 1}]"
+            why = f'{why}, or show single frames with --set "{one_frame}"'
+    elif "video_tokenizer" in stages:
+        for world, side in sides:
+            for scale in {scale for stage in shown for scale in stage.scales}:
+                size = f"{scale * config.world.width}x{scale * config.world.height}"
+                if world.at_scale(scale).pictures is None:
+                    why = f"no picture {side} of {size}, which the video tokenizer is shown; add some of that size"
+    if "audio_tokenizer" in stages:
+        for world, side in sides:
+            if world.sounds is None:
+                why = why or f"no sound {side}, which the audio tokenizer learns from; add some"
+    for stage in stages:
+        if stage in ("language_model", "super_resolution"):
+            why = why or f"the {stage.replace('_', ' ')} learns from clips; add some"
+    if why is not None:
+        raise DataError(
+            f"'{data}' has no clips, and {why}; prepare again then, or train only what it suffices for with --stages",
+            code="data_unsuited",
+        )
 
 
 def _check_output(output: Path, config: RunConfig, resume: bool) -> None:

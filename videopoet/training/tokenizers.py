@@ -11,7 +11,7 @@ import torch
 from videopoet import checkpoint
 from videopoet.config import BaseConfig
 from videopoet.data.mixed import mixed
-from videopoet.data.tokenizer_batches import AudioBatches, Sounds, Stage, VideoBatches
+from videopoet.data.tokenizer_batches import AudioBatches, Sounds, Stage, VideoBatches, hears
 from videopoet.data.world import World, open_worlds
 from videopoet.errors import CheckpointError
 from videopoet.generation.poet_folder import Parts
@@ -54,6 +54,7 @@ def train_video(run: VideoTokenizerRun, around: Surroundings) -> None:
         assert isinstance(around.source.video_tokenizer, MagvitV2), "published tokenizers are not trained"
         tokenizer.begin_from(around.source.video_tokenizer, str(around.source_name))
     held_out = [around.validation] if around.footage is None else [around.validation, around.footage[1]]
+    held_out = [shown if shown.has_clips else (shown.pictures or shown) for shown in held_out]
     clips = [
         shown.render([shown.scene(seed) for seed in range(around.num_validation)], device, audio=False).video.split(8)
         for shown in held_out
@@ -76,8 +77,10 @@ def train_audio(run: AudioTokenizerRun, around: Surroundings) -> None:
     if around.source is not None:
         checkpoint.load_weights(tokenizer, around.source.audio_tokenizer.state_dict(), str(around.source_name))
     world, validation = around.world, around.validation
-    if not (world.has_sound and validation.has_sound):  # silent footage: any sound teaches a codec
+    if not (hears(world) and hears(validation)):  # silent footage: any sound teaches a codec
         world, validation = open_worlds("toybox", world.config)
+    if not validation.has_sound:
+        validation = validation.sounds or validation
     scenes = [validation.scene(seed) for seed in range(20 * around.num_validation)]
     heard = [scene for scene in scenes if validation.is_heard(scene)][: around.num_validation]
     sounds = validation.sound(heard, device)
@@ -86,7 +89,7 @@ def train_audio(run: AudioTokenizerRun, around: Surroundings) -> None:
     def batches_of(shown: World, seed: int | str) -> AudioBatches:
         return AudioBatches(shown, run.sounds, seed, device)
 
-    footage = around.footage[0] if around.footage is not None and around.footage[0].has_sound else None
+    footage = around.footage[0] if around.footage is not None and hears(around.footage[0]) else None
     source = mixed(batches_of, world, footage, around.footage_share)
     _train("audio_tokenizer", tokenizer, objective, source, run.training, around)
 
