@@ -7,7 +7,8 @@ import pytest
 from videopoet.cli import run
 from videopoet.data.prepared import Dataset
 from videopoet.data.token_cache import TokenCache
-from videopoet.media.files import read_image
+from videopoet.media.files import read_image, read_video
+from videopoet.media.types import Image
 
 
 @pytest.fixture(scope="module")
@@ -78,3 +79,45 @@ def test_a_run_that_trains_a_tokenizer_refuses_codes_of_another_before_it_begins
     error = capsys.readouterr().err
     assert "3 clips as codes" in error and "--stages language_model" in error
     assert not (tmp_path / "run" / "video_tokenizer").exists()
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory):
+    """Two clips of the toy box with a picture and a sound of each, prepared."""
+    folder = tmp_path_factory.mktemp("mixed")
+    assert run(["toybox", "--count", "2", "-o", str(folder / "footage")]) == 0
+    for path in sorted((folder / "footage").glob("*.mp4")):
+        clip = read_video(path)
+        Image(clip.frames[:, 0]).save(path.with_suffix(".png"))
+        clip.audio.save(path.with_suffix(".wav"))
+    return folder
+
+
+def test_preparing_and_looking_count_pictures_and_sounds(mixed, tmp_path, capsys):
+    command = ["prepare", str(mixed / "footage"), "--size", "32x32", "-o"]
+    assert run([*command, str(mixed / "data")]) == 0
+    printed = capsys.readouterr().out
+    assert "files   6 = 6 kept" in printed and "pictures 2 = 2 kept" in printed and "sounds  2 = 2 kept" in printed
+    assert run(["look", str(mixed / "data"), "-o", str(tmp_path / "sheet.png")]) == 0
+    printed = capsys.readouterr().out
+    assert "of pictures 2 of 32x32" in printed and "pictures on the sheet\n    1  000000.png#0.000" in printed
+    heights = [read_image(tmp_path / "sheet.png").frame.shape[1]]
+    assert run([*command, str(tmp_path / "clips"), "--kind", "clip"]) == 0
+    assert "(4 other files left alone)" in capsys.readouterr().out
+    assert run(["look", str(tmp_path / "clips"), "-o", str(tmp_path / "sheet.png")]) == 0
+    heights.append(read_image(tmp_path / "sheet.png").frame.shape[1])
+    assert heights[0] > heights[1]
+
+
+def test_sounds_alone_have_no_sheet_and_no_codes(mixed, tmp_path, capsys):
+    assert run(["prepare", str(mixed / "footage"), "-o", str(tmp_path / "data"), "--kind", "sound"]) == 0
+    assert run(["look", str(tmp_path / "data")]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "no sheet: there is only sound"
+    assert not (tmp_path / "data" / "contact-sheet.png").exists()
+    assert run(["tokenize", str(tmp_path / "data")]) == 3
+    assert "has no clips, and codes are kept of clips alone" in capsys.readouterr().err
+
+
+def test_a_kind_that_there_is_not_is_refused(mixed, tmp_path, capsys):
+    assert run(["prepare", str(mixed / "footage"), "-o", str(tmp_path / "data"), "--kind", "film"]) == 2
+    assert "--kind is 'film'; clip, picture, sound fit" in capsys.readouterr().err

@@ -17,16 +17,17 @@ SHEET = "contact-sheet.png"
 def look(
     data: Annotated[Path, typer.Argument(help="A folder written by `videopoet prepare`.")],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help=f"Picture of some clips; else {SHEET} in the folder.")
+        Path | None,
+        typer.Option("--output", "-o", help=f"Picture of some clips and pictures; else {SHEET} in the folder."),
     ] = None,
     size: Annotated[
         str | None, typer.Option(metavar="WxH", help="That training shows clips in; else what was prepared.")
     ] = None,
-    count: Annotated[int, typer.Option(min=1, max=200, help="How many clips are shown.")] = 12,
-    seed: Annotated[int, typer.Option(min=0, help="Which clips are shown.")] = 0,
+    count: Annotated[int, typer.Option(min=1, max=200, help="How many clips, and how many pictures, are shown.")] = 12,
+    seed: Annotated[int, typer.Option(min=0, help="Which are shown.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Show what is in a dataset: counts, a sheet of clips, captions, and what training will see after the crop."""
+    """Show what is in a dataset: counts, a sheet of clips and pictures, captions, what training sees after the crop."""
     wanted = None if size is None else parse_size(size)
 
     from videopoet.data import overview
@@ -37,30 +38,42 @@ def look(
     check_output(path, writable("image"))
     wanted = wanted or (dataset.config.height, dataset.config.width)
     facts = overview.overview(dataset, wanted)
-    numbers = overview.sample(dataset, count, seed)
-    overview.sheet(dataset, numbers, wanted).save(path)
-    rows = [dataset.row(number) for number in numbers]
+    drawn = [(one, overview.sample(one, count, seed)) for one in (dataset, dataset.pictures)]
+    if sheets := [overview.sheet(one, numbers, wanted) for one, numbers in drawn if numbers]:
+        overview.stacked(sheets).save(path)
+    clips, pictures = ([one.row(number) for number in numbers] for one, numbers in drawn)
     if as_json:
         named = ("id", "split", "caption", "caption_from", "width", "height", "heard", "motion", "brightness", "faults")
-        clips = [{name: row[name] for name in named} for row in rows]
-        print_json({**facts, "shown_clips": clips, "sheet": str(path)})
+        shown = {
+            f"shown_{name}": [{column: row[column] for column in named} for row in rows]
+            for name, rows in (("clips", clips), ("pictures", pictures))
+        }
+        print_json({**facts, **shown, "sheet": str(path) if sheets else None})
         return
     print("\n".join([*lines(dataset.counts), *_told(facts)]))
-    print("clips on the sheet")
-    for number, row in enumerate(rows, start=1):
-        print(f"  {number:>3}  {row['id']}  {_shortened(row['caption'])}")
-    print(path)
+    for name, rows in (("clips", clips), ("pictures", pictures)):
+        if rows:
+            print(f"{name} on the sheet")
+        for number, row in enumerate(rows, start=1):
+            print(f"  {number:>3}  {row['id']}  {_shortened(row['caption'])}")
+    print(path if sheets else "no sheet: there is only sound")
 
 
 def _told(facts: dict[str, Any]) -> list[str]:
     """What the counts do not say, for people."""
     clip, training, tokens = facts["clip"], facts["training"], facts["tokens"]
-    shown = [f"{one['clips']} of {one['size']} ({100 * one['seen']:.0f}% of the picture)" for one in training["shown"]]
-    small = f"; {training['too_small']} are too small" if training["too_small"] else ""
+
+    def seen(name: str, training: dict[str, Any]) -> str:
+        shown = [f"{one[name]} of {one['size']} ({100 * one['seen']:.0f}% of the picture)" for one in training["shown"]]
+        small = f"; {training['too_small']} are too small" if training["too_small"] else ""
+        return f"{', '.join(shown) or 'none'}{small}"
+
+    pictures = training["pictures"]
+    beside = f"; of pictures {seen('pictures', pictures)}" if pictures["shown"] or pictures["too_small"] else ""
     told = [
         f"clip    {clip['seconds']:g} s: {clip['num_frames']} frames at {clip['frame_rate']:g} a second, sound at "
         f"{clip['sample_rate']} Hz; {facts['hours']:.2f} hours in all",
-        f"seen    at {training['size']}: {', '.join(shown) or 'none'}{small}",
+        f"seen    at {training['size']}: {seen('clips', training)}{beside}",
     ]
     if tokens is None:
         told.append("tokens  none; training makes them as it needs them")

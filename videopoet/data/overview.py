@@ -1,4 +1,4 @@
-"""What is in a prepared dataset, for people: figures, a few of its clips, and which part of them training sees."""
+"""What is in a prepared dataset, for people: figures, a few clips and pictures, and what of them training sees."""
 
 from __future__ import annotations
 
@@ -27,14 +27,10 @@ def overview(dataset: Dataset, size: tuple[int, int]) -> dict[str, Any]:
         dataset: The clips.
         size: Height and width that training would show them in.
     """
-    sizes = Counter(zip(dataset.sizes[::2], dataset.sizes[1::2], strict=True))
-    shown, too_small = [], 0
-    for (height, width), number in sorted(sizes.items()):
-        if height < size[0] or width < size[1]:
-            too_small += number
-        else:
-            share = seen_share((height, width), size)
-            shown.append({"size": f"{width}x{height}", "clips": number, "seen": round(share, 3)})
+    shown, too_small = _shown(dataset, "clips", size)
+    pictures, pictures_too_small = _shown(dataset.pictures, "pictures", size)
+    seen_pictures = {"shown": pictures, "too_small": pictures_too_small}
+    training = {"size": f"{size[1]}x{size[0]}", "shown": shown, "too_small": too_small, "pictures": seen_pictures}
     config, counts = dataset.config, dataset.counts
     return {
         "dataset": str(dataset.folder),
@@ -46,7 +42,7 @@ def overview(dataset: Dataset, size: tuple[int, int]) -> dict[str, Any]:
             "frame_rate": config.frame_rate,
             "sample_rate": config.sample_rate,
         },
-        "training": {"size": f"{size[1]}x{size[0]}", "shown": shown, "too_small": too_small},
+        "training": training,
         "tokens": _tokens(dataset),
     }
 
@@ -58,7 +54,7 @@ def sample(dataset: Dataset, count: int, seed: int = 0) -> list[int]:
 
 
 def sheet(dataset: Dataset, numbers: list[int], size: tuple[int, int]) -> Image:
-    """Clips as rows of frames, at least one, numbered from 1; what is dark is cut off when they are trained on."""
+    """Clips as rows of frames, or pictures, at least one, numbered from 1; what is dark is cut off in training."""
     clips = []
     for number in numbers:
         frames = dataset.tensor(dataset.row(number), "video")
@@ -67,7 +63,18 @@ def sheet(dataset: Dataset, numbers: list[int], size: tuple[int, int]) -> Image:
         bright[top : top + height, left : left + width] = True
         clips.append(torch.where(bright, frames, (frames * DIMMED).to(torch.uint8)))
     tallest, widest = (max(clip.shape[axis] for clip in clips) for axis in (2, 3))
-    return contact_sheet([Video(_framed(clip, tallest, widest), dataset.config.frame_rate) for clip in clips])
+    framed = [_framed(clip, tallest, widest) for clip in clips]
+    if dataset.kind == "picture":
+        return contact_sheet([Image(clip[:, 0]) for clip in framed])
+    return contact_sheet([Video(clip, dataset.config.frame_rate) for clip in framed])
+
+
+def stacked(sheets: list[Image]) -> Image:
+    """Sheets, at least one, one below the other."""
+    widest = max(sheet.frame.shape[2] for sheet in sheets)
+    return Image(
+        torch.cat([F.pad(one.frame, (0, widest - one.frame.shape[2], 0, 0), value=PAPER) for one in sheets], dim=1)
+    )
 
 
 def crop(stored: tuple[int, ...], size: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -83,6 +90,18 @@ def seen_share(stored: tuple[int, int], size: tuple[int, int]) -> float:
     """The share of a stored picture's area that training sees."""
     _, _, height, width = crop(stored, size)
     return height * width / (stored[0] * stored[1])
+
+
+def _shown(dataset: Dataset, name: str, size: tuple[int, int]) -> tuple[list[dict[str, Any]], int]:
+    """For each size that is stored, how many there are and the share that is seen; and how many are too small."""
+    shown, too_small = [], 0
+    for (height, width), number in sorted(Counter(zip(dataset.sizes[::2], dataset.sizes[1::2], strict=True)).items()):
+        if height < size[0] or width < size[1]:
+            too_small += number
+        else:
+            share = seen_share((height, width), size)
+            shown.append({"size": f"{width}x{height}", name: number, "seen": round(share, 3)})
+    return shown, too_small
 
 
 def _framed(frames: Tensor, height: int, width: int) -> Tensor:
