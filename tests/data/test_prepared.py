@@ -163,6 +163,114 @@ def test_super_resolution_gets_pairs_also_of_clips_without_words(prepared, batch
     assert pairs(0).codes.shape[-1] == 2 * pairs(0).low_codes.shape[-1]
 
 
+@pytest.fixture(scope="module")
+def mixed_world(mixed_dataset):
+    """Of clips without sound, pictures and sounds."""
+    return PreparedClips(Dataset(mixed_dataset[0]), SMALL)
+
+
+def ids_of(world, scenes):
+    return {world.dataset.row(scene.number)["id"].partition("#")[0] for scene in scenes}
+
+
+def test_pictures_and_sounds_are_worlds_beside_the_clips(mixed_world, mixed_dataset):
+    clips, pictures, sounds = mixed_world, mixed_world.pictures, mixed_world.sounds
+    for world, name in ((clips, "clip"), (pictures, "picture"), (sounds, "sound")):
+        scenes = [world.scene(number) for number in range(3 * len(world))]
+        assert all(source.startswith(name) for source in ids_of(world, scenes))
+        assert {scene.first_frame for scene in scenes} == {0}
+    assert pictures.render([pictures.scene(0), pictures.scene(1)], audio=False).video.shape == (2, 3, 1, 32, 32)
+    heard = sounds.sound([sounds.scene(number) for number in range(3)])
+    assert heard.shape == (3, 1, 18_000) and (heard.square().mean((1, 2)) > 1e-2).all()
+    assert not clips.has_sound and sounds.has_sound and pictures.pictures is None and sounds.sounds is None
+    counts = mixed_dataset[1]
+    assert len(pictures) == counts["pictures"]["split"]["train"] and len(sounds) == counts["sounds"]["split"]["train"]
+
+
+def test_pictures_that_are_too_small_are_not_shown(mixed_world):
+    pictures = mixed_world.dataset.pictures
+    worlds = open_worlds(str(mixed_world.dataset.folder), SMALL)
+    shown = [
+        len(PreparedClips(pictures, world.config.model_copy(update={"num_frames": 1, "width": 56}))) for world in worlds
+    ]
+    assert sum(shown) == 1 and sum(len(world.pictures) for world in worlds) == len(pictures) == 4
+
+
+def test_a_dataset_without_pictures_and_sounds_draws_no_lot(world):
+    generator = torch.Generator().manual_seed(0)
+    before = generator.get_state()
+    assert world.pictures is None and world.sounds is None
+    assert world.for_frames(generator) is world and world.for_sound(generator) is world
+    assert torch.equal(generator.get_state(), before)
+
+
+def test_only_batches_of_single_frames_draw_pictures(mixed_world, monkeypatch):
+    drawn = []
+    render = PreparedClips.render
+    monkeypatch.setattr(
+        PreparedClips, "render", lambda self, *given, **more: (drawn.append(self), render(self, *given, **more))[1]
+    )
+    frames = VideoBatches(mixed_world, (Stage(num_batches=1, batch_size=4, num_frames=1),), seed=0)
+    assert {frames(index).video.shape for index in range(12)} == {(4, 3, 1, 32, 32)}
+    assert {world.dataset.kind for world in drawn} == {"clip", "picture"}
+    drawn.clear()
+    clips = VideoBatches(mixed_world, (Stage(num_batches=1, batch_size=2, num_frames=5),), seed=0)
+    assert {clips(index).video.shape for index in range(12)} == {(2, 3, 5, 32, 32)}
+    assert {world.dataset.kind for world in drawn} == {"clip"}
+
+
+def test_the_audio_tokenizer_hears_sounds_where_clips_are_silent(mixed_world):
+    sound = AudioBatches(mixed_world, Sounds(batch_size=4, num_samples=4000, impact_share=0.5), seed=0)(0)
+    assert sound.shape == (4, 1, 4000) and (sound.square().mean((1, 2)) > 1e-2).all()
+
+
+def test_tasks_that_one_frame_or_sound_suffices_for_draw_pictures_and_sounds(mixed_world, batches_on, monkeypatch):
+    batches = batches_on(mixed_world)
+    pools, batch = {}, TaskBatches.batch
+
+    def noted(self, task, size, pool, generator):
+        pools.setdefault(task.name, set()).add(pool.world.dataset.kind)
+        return batch(self, task, size, pool, generator)
+
+    monkeypatch.setattr(TaskBatches, "batch", noted)
+    made = [batches(index) for index in range(80)]
+    assert pools.pop("text_to_image") == {"clip", "picture"} and pools.pop("text_to_audio") == {"sound"}
+    assert all(kinds == {"clip"} for kinds in pools.values()) and "video_to_audio" not in pools
+    assert all((one.rows.tokens != layout.UNKNOWN).all() for one in made)
+    (some,) = [index for index, one in enumerate(made) if one.task == "text_to_audio"][:1]
+    batches._pools.clear(), batches._pools_beside.clear()
+    assert torch.equal(batches(some).rows.tokens, made[some].rows.tokens)
+
+
+def test_super_resolution_sees_pictures_where_it_sees_first_frames(mixed_dataset, batches_on, monkeypatch):
+    small = PreparedClips(Dataset(mixed_dataset[0]), SMALL.model_copy(update={"height": 16, "width": 16}))
+    batches = batches_on(small)
+    parts = batches.video_tokenizer, batches.text_encoder
+    pairs = PairBatches(small, PairsConfig(batch_size=2, pool_clips=4, image_share=0.5), *parts, 0)
+    shapes = {tuple(pairs(index).codes.shape) for index in range(12)}
+    assert shapes == {(2, 3, 4, 4), (2, 1, 4, 4)} and pairs._picture_pools[0].codes.shape == (4, 1, 4, 4)
+
+
+def test_a_dataset_of_pictures_or_sounds_alone_opens_without_clips(mixed_footage, tmp_path):
+    settings = ClipsConfig(height=32, width=32, num_frames=9)
+    for kind in ("picture", "sound"):
+        prepare(mixed_footage, tmp_path / kind, settings, kinds=(kind,))
+        for world in open_worlds(str(tmp_path / kind), SMALL):
+            assert not world.has_clips and not world.has_sound and not len(world)
+            assert (world.pictures is not None, world.sounds is not None) == (kind == "picture", kind == "sound")
+    world, _ = open_worlds(str(tmp_path / "picture"), SMALL)
+    batches = VideoBatches(world, (Stage(num_batches=1, batch_size=4, num_frames=1),), seed=0)
+    assert batches(0).video.shape == (4, 3, 1, 32, 32)
+
+
+def test_a_list_of_pictures_that_was_changed_is_refused(mixed_dataset, tmp_path):
+    shutil.copytree(mixed_dataset[0], tmp_path / "data")
+    path = tmp_path / "data" / "pictures.jsonl"
+    path.write_text(path.read_text().replace("picture 1", "picture 9"))
+    with pytest.raises(DataError, match="pictures.jsonl"):
+        Dataset(tmp_path / "data")
+
+
 def test_without_sound_there_is_no_batch_of_a_task_that_hears(prepared, batches_on):
     world = PreparedClips(prepared(("a", False), ("b", False), ("c", False)), SMALL)
     assert not world.has_sound

@@ -184,3 +184,18 @@ def test_views_are_those_that_the_tasks_need(world):
     assert not views_of(world.config, mixture()).structure
     assert views_of(world.config, mixture(("stylization",))).structure
     assert views_of(world.config, mixture(sizes=((48, 32),))).sizes == ((32, 32), (48, 32))
+
+
+def test_pictures_and_sounds_beside_cached_clips_are_tokenized_as_they_are_drawn(mixed_dataset, parts, tmp_path):
+    data = Dataset(mixed_dataset[0])
+    tokenize(data, VIEWS, *parts[:2], tmp_path / "tokens")
+    finish(data, VIEWS, tmp_path / "tokens")
+    cache, world = TokenCache(data, tmp_path / "tokens"), PreparedClips(data, VIEWS.world((32, 32)))
+    assert cache.counts["clips"] == len(data) == 3
+    config = mixture(("text_to_image", "text_to_audio"))
+    cached, plain = CachedBatches(cache, world, config, *parts, 0), TaskBatches(world, config, *parts, 0)
+    made = [(cached(index), plain(index)) for index in range(12)]
+    assert {one.task for one, _ in made} == {"text_to_image", "text_to_audio"}
+    kinds = [{pool.world.dataset.kind for pool in batches._pools_beside.values()} for batches in (cached, plain)]
+    assert kinds == [{"picture", "sound"}] * 2
+    assert all(same(one, other) for one, other in made if one.task == "text_to_audio")

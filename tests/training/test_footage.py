@@ -14,7 +14,7 @@ from videopoet.data.prepared import PreparedClips
 from videopoet.data.toybox import ToyBox
 from videopoet.data.upscaling import PairBatches, PairsConfig
 from videopoet.errors import DataError
-from videopoet.media.types import Audio, Video
+from videopoet.media.types import Audio, Image, Video
 from videopoet.training import run
 from videopoet.training.footage import clips_for, fitted, is_raw
 
@@ -197,6 +197,71 @@ def test_footage_is_prepared_large_enough_for_super_resolution():
 
 def test_raw_footage_is_told_from_prepared(footage, dataset):
     assert is_raw(str(footage)) and not is_raw(str(dataset)) and not is_raw("toybox")
+
+
+@pytest.fixture(scope="module")
+def alone(footage, tmp_path_factory):
+    """What prepares pictures or sounds of the footage alone."""
+    from videopoet.media.files import read_video
+
+    folder = tmp_path_factory.mktemp("alone")
+    for number in range(4):
+        clip = read_video(footage / f"{number}.mp4")
+        Image(clip.frames[:, 0]).save(folder / f"{number}.png")
+        clip.audio.save(folder / f"{number}.wav")
+    for kind in ("picture", "sound"):
+        prepare(folder, folder / "data" / kind, Config(height=32, width=32, num_frames=9), kinds=(kind,))
+    return folder / "data"
+
+
+@pytest.mark.parametrize(
+    ("kind", "stage", "says"),
+    [
+        ("picture", "video_tokenizer", "shows 9 frames; add some, or show single frames with --set"),
+        ("picture", "audio_tokenizer", "no sound to train on"),
+        ("picture", "language_model", "the language model learns from clips; add some"),
+        ("picture", "super_resolution", "the super resolution learns from clips"),
+        ("sound", "video_tokenizer", "shows 9 frames; add some; prepare"),
+        ("sound", "language_model", "learns from clips"),
+    ],
+)
+def test_a_stage_that_needs_clips_is_refused_before_anything_is_made(alone, tmp_path, kind, stage, says):
+    config, notes = fitted(tiny(alone / kind, *SHORT))
+    assert not notes
+    with pytest.raises(DataError, match="has no clips") as caught:
+        run.train(config, tmp_path / "run", stages=run.stage_names(stage))
+    assert says in str(caught.value) and caught.value.code == "data_unsuited" and not (tmp_path / "run").exists()
+
+
+def test_single_frames_want_pictures_as_large_as_they_are_shown(alone, tmp_path):
+    one_frame = "video_tokenizer.stages=[{num_batches: 1, batch_size: 8, num_frames: 1, scales: [1, 2]}]"
+    for kind in ("picture", "sound"):
+        with pytest.raises(DataError, match="no picture held out of (32x32|64x64)"):
+            run.train(
+                tiny(alone / kind, *SHORT, one_frame), tmp_path / "run", stages=run.stage_names("video_tokenizer")
+            )
+
+
+def test_pictures_alone_teach_single_frames_and_sounds_alone_the_audio_tokenizer(alone, tmp_path):
+    one_frame = "video_tokenizer.stages=[{num_batches: 1, batch_size: 8, num_frames: 1}]"
+    run.train(tiny(alone / "picture", *SHORT, one_frame), tmp_path / "seen", stages=run.stage_names("video_tokenizer"))
+    assert "psnr" in run.last_figures(tmp_path / "seen")["video_tokenizer"]["validation"]
+    run.train(tiny(alone / "sound", *SHORT), tmp_path / "heard", stages=run.stage_names("audio_tokenizer"))
+    assert "mel" in run.last_figures(tmp_path / "heard")["audio_tokenizer"]["validation"]
+
+
+def test_sounds_beside_silent_clips_teach_the_tasks_of_sound_alone(footage, tmp_path):
+    from videopoet.media.files import read_video
+
+    for number in range(2):
+        clip = read_video(footage / f"{number}.mp4")
+        Video(clip.frames, clip.frame_rate).save(tmp_path / "footage" / f"{number}.mp4")
+        clip.audio.save(tmp_path / "footage" / f"{number}.wav")
+        (tmp_path / "footage" / f"{number}.txt").write_text("a tone")
+    prepare(tmp_path / "footage", tmp_path / "data", Config(height=32, width=32, num_frames=9))
+    _, notes = fitted(tiny(tmp_path / "data"))
+    (note,) = [note for note in notes if "no training clip has sound" in note]
+    assert "video_to_audio" in note and "text_to_audio" not in note
 
 
 def test_silent_footage_without_words_says_what_it_cannot_teach(tmp_path, footage):

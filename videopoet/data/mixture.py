@@ -101,7 +101,7 @@ class Pool:
     texts: list[list[int]]
     """Empty where a clip has no caption."""
     codes: Mapping[str, Any]
-    """`video` (N, t, h, w) and `audio` (N, Q, s), or what gives them for a list of clips."""
+    """`video` (N, t, h, w) and `audio` (N, Q, s), or what gives them for a list of clips; of sounds only `audio`."""
     world: World
     """The world in the size of these clips."""
     resolution: tuple[int, int] | None
@@ -139,6 +139,7 @@ class TaskBatches:
         self.video_tokenizer, self.audio_tokenizer = video_tokenizer, audio_tokenizer
         self.text_encoder, self.vocabulary = text_encoder, vocabulary
         self._pools: dict[int, Pool] = {}
+        self._pools_beside: dict[tuple[int, str], Pool] = {}
         self._lock = threading.Lock()
 
     def __call__(self, index: int) -> TaskBatch:
@@ -155,7 +156,8 @@ class TaskBatches:
             for share in self.config.shares
         ]
         # Footage may be without sound or without words: then there is no batch of the tasks that need them.
-        suited = [float(bool(pool.suited(find_task(share.task)))) for share in self.config.shares]
+        tasks = [find_task(share.task) for share in self.config.shares]
+        suited = [float(bool(pool.suited(task)) or beside(pool.world, task) is not None) for task in tasks]
         weights = torch.tensor(weights) * torch.tensor(suited)
         if not weights.any():
             raise DataError(
@@ -164,20 +166,51 @@ class TaskBatches:
                 code="data_unsuited",
             )
         share = self.config.shares[int(torch.multinomial(weights, 1, generator=generator))]
-        return self.batch(find_task(share.task), share.batch_size, pool, generator)
+        task = find_task(share.task)
+        return self.batch(task, share.batch_size, self._by_lot(task, pool, number, generator), generator)
 
-    @torch.no_grad()
+    def _by_lot(self, task: Task, pool: Pool, number: int, generator: torch.Generator) -> Pool:
+        """The pool of clips, or for a task that pictures or sounds suffice for, by lot one of those."""
+        other = beside(pool.world, task)
+        if other is None:
+            return pool
+        is_seen = other is pool.world.pictures
+        drawn = pool.world.for_frames(generator) if is_seen else pool.world.for_sound(generator)
+        if drawn is pool.world and pool.suited(task):
+            return pool
+        key = number, "pictures" if is_seen else "sounds"
+        with self._lock:
+            if key not in self._pools_beside:
+                held = {known: pool for known, pool in self._pools_beside.items() if known[0] >= number - 1}
+                lot = runtime.generator(self.seed, "pool of", key[1], number)
+                made = self.drawn_pool(other, pool.resolution, self.config.pool_clips, lot, is_seen)
+                self._pools_beside = held | {key: made}
+            return self._pools_beside[key]
+
     def pool(self, number: int, num_clips: int) -> Pool:
         """Render and tokenize the pool of that number; number 0 has the usual size."""
-        world, resolution = self.shown(number)
-        scenes = drawn_scenes(world, num_clips, runtime.generator(self.seed, "pool", number))
+        return self.drawn_pool(*self.shown(number), num_clips, runtime.generator(self.seed, "pool", number))
+
+    @torch.no_grad()
+    def drawn_pool(
+        self,
+        world: World,
+        resolution: tuple[int, int] | None,
+        num_clips: int,
+        generator: torch.Generator,
+        is_seen: bool = True,
+    ) -> Pool:
+        """Clips of a world that the generator draws, rendered and tokenized; of sounds there is nothing to render."""
+        scenes = drawn_scenes(world, num_clips, generator)
         scenes.sort(key=lambda scene: len(self.text_encoder.encode_caption(scene.caption)))
         video_codes = []
-        for first in range(0, num_clips, 16):
+        for first in range(0, num_clips if is_seen else 0, 16):
             clips = world.render(scenes[first : first + 16], device=self.device, audio=False)
             with runtime.autocast(self.device):
                 video_codes.append(self.video_tokenizer.encode(clips.video))
-        codes = {"video": torch.cat(video_codes), "audio": _Heard(self, world, scenes)}
+        codes: dict[str, Any] = {"audio": _Heard(self, world, scenes)}
+        if is_seen:
+            codes["video"] = torch.cat(video_codes)
         texts = [self.text_encoder.encode_caption(scene.caption) for scene in scenes]
         return Pool(scenes, texts, codes, world, resolution)
 
@@ -279,6 +312,16 @@ class _Heard:
         sound = self.world.sound([self.scenes[number] for number in chosen], device)
         with runtime.autocast(device):
             return self.batches.audio_tokenizer.encode(sound)
+
+
+def beside(world: World, task: Task) -> World | None:
+    """What beside clips suffices for a task: pictures, if it shows a single frame alone, or sounds, if sound alone."""
+    views = [view for view in (*task.given, *task.predict) if view.modality != "text"]
+    if views and all(view.name == "image" and view.change is None for view in views):
+        return world.pictures
+    if views and all(view.modality == "audio" for view in views):
+        return world.sounds
+    return None
 
 
 def _named_views(task: Task) -> list[tuple[View, str]]:

@@ -32,7 +32,8 @@ class PairsConfig(BaseConfig):
     """Sizes of the small clips as multiples of the world's; the large ones have twice that. Each pool is of one, by
     lot; at scale 2, batches and pools have a quarter of the pairs, at least one."""
     image_share: float = Field(default=0.1, ge=0, le=1)
-    """Share of batches that see the first frame alone, so that pictures can be upscaled too."""
+    """Share of batches that see the first frame alone, so that pictures can be upscaled too. Where footage has
+    pictures, such a batch is of those or of first frames, as often as there are pictures and clips."""
     pool_clips: int = Field(default=256, ge=1)
     """Clips that are rendered and tokenized together, and that batches are then drawn from."""
     pool_batches: int = Field(default=256, ge=1)
@@ -80,6 +81,7 @@ class PairBatches:
         self.world, self.config, self.seed, self.device = world, config, seed, device
         self.video_tokenizer, self.text_encoder = video_tokenizer, text_encoder
         self._pools: dict[int, Pairs] = {}
+        self._picture_pools: dict[int, Pairs] = {}
 
     def __call__(self, index: int) -> Pairs:
         number = index // self.config.pool_batches
@@ -90,19 +92,34 @@ class PairBatches:
         size = max(1, self.config.batch_size * len(pool.codes) // self.config.pool_clips)
         batch = pool[torch.randperm(len(pool.codes), generator=generator)[:size].to(pool.codes.device)]
         is_image = float(torch.rand((), generator=generator)) < self.config.image_share
-        return batch.first_frames if is_image else batch
+        if not is_image:
+            return batch
+        seeds, scale = self._drawn(number)
+        large = self.world.at_scale(2 * scale)
+        if (pictures := large.for_frames(generator)) is large:
+            return batch.first_frames
+        if number not in self._picture_pools:
+            self._picture_pools = {number: self._pairs(pictures, seeds, scale)}
+        pool = self._picture_pools[number]
+        return pool[torch.randperm(len(pool.codes), generator=generator)[:size].to(pool.codes.device)]
 
     def pool(self, number: int) -> Pairs:
         """Render and tokenize the pool of that number."""
+        return self.pairs(*self._drawn(number))
+
+    def _drawn(self, number: int) -> tuple[list[int], int]:
+        """The scenes of the pool of that number, and their scale."""
         generator = runtime.generator(self.seed, "pool of pairs", number)
         scale = self.config.scales[int(torch.randint(len(self.config.scales), (), generator=generator))]
         seeds = torch.randint(2**48, (max(1, self.config.pool_clips // scale**2),), generator=generator)
-        return self.pairs(seeds.tolist(), scale)
+        return seeds.tolist(), scale
 
-    @torch.no_grad()
     def pairs(self, seeds: list[int], scale: int = 1) -> Pairs:
         """The pairs of those scenes, whose small clips are `scale` times as large as the world's."""
-        world = self.world.at_scale(2 * scale)
+        return self._pairs(self.world.at_scale(2 * scale), seeds, scale)
+
+    @torch.no_grad()
+    def _pairs(self, world: World, seeds: list[int], scale: int) -> Pairs:
         scenes = [world.scene(seed) for seed in seeds]
         at_once = max(1, RENDERED_AT_ONCE // scale**2)
         codes, low_codes = [], []

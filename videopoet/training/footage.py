@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from videopoet.data import clips, prepare
+from videopoet.data.mixture import beside
 from videopoet.data.prepared import Dataset, PreparedClips
 from videopoet.errors import DataError
 from videopoet.sequence.tasks import Task, find_task
@@ -45,6 +46,8 @@ def fitted(config: RunConfig) -> tuple[RunConfig, list[str]]:
     dataset, world = Dataset(config.data), config.world
     train = PreparedClips(dataset, world)
     PreparedClips(dataset, world.model_copy(update={"split": "validation"}))
+    if not train.has_clips:  # the run says which of its stages can do without
+        return config, []
 
     def has(height: int, width: int) -> bool:
         try:
@@ -81,13 +84,15 @@ def fitted(config: RunConfig) -> tuple[RunConfig, list[str]]:
 
     tasks = [find_task(share.task) for share in config.language_model.mixture.shares]
     if not train.has_sound:
-        silent = [task.name for task in tasks if _uses(task, "audio")]
+        silent = [task.name for task in tasks if _uses(task, "audio") and beside(train, task) is None]
         left_out = f": {', '.join(silent)} cannot be trained" if silent else ""
         notes.append(f"no training clip has sound{left_out}")
-    if not dataset.counts["captioned"]:
+    if not dataset.num_captioned:
         told = [task.name for task in tasks if any(view.modality == "text" for view in task.predict)]
         left_out = f", and {', '.join(told)} cannot be trained" if told else ""
-        notes.append(f"no clip has a caption: the words of a prompt will mean nothing{left_out}")
+        others = dataset.pictures.num_captioned + dataset.sounds.num_captioned
+        means = "mean nothing" if not others else "mean what pictures and sounds taught alone"
+        notes.append(f"no clip has a caption: the words of a prompt will {means}{left_out}")
     return RunConfig.from_dict(values), notes
 
 

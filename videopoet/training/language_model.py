@@ -10,10 +10,10 @@ from torch import Tensor
 
 from videopoet import runtime
 from videopoet.config import BaseConfig
-from videopoet.data.mixture import MixtureConfig, TaskBatches
+from videopoet.data.mixture import MixtureConfig, TaskBatches, beside
 from videopoet.data.token_batches import Prefetched, from_tokens
 from videopoet.data.toybox import ToyBox
-from videopoet.data.world import drawn_scenes
+from videopoet.data.world import all_words, drawn_scenes
 from videopoet.errors import ConfigError
 from videopoet.generation.pipeline import VideoPoet
 from videopoet.generation.request import Settings
@@ -175,6 +175,7 @@ def _trained_tasks(run: LanguageModelRun, around: Surroundings) -> tuple[str, ..
     for share in run.mixture.shares:
         task = find_task(share.task)
         fits = hears or all(view.modality != "audio" for view in (*task.given, *task.predict))
+        fits = fits or beside(around.world, task) is not None
         fits = fits and (tells or all(view.modality != "text" for view in task.predict))
         if fits and (share.weight or share.early_weight):
             known.add(task.name)
@@ -197,7 +198,7 @@ def _beginning(
         if run.translated_clips and video is not around.source.video_tokenizer:
             _translate(model, vocabulary, around, video, run.translated_clips)
         return around.source.text_encoder, Vocabulary(vocabulary.config.with_resolutions(run.mixture.sizes)), model
-    own = OwnTokens.from_words(around.world.words())
+    own = OwnTokens.from_words(all_words(around.world))
     text_encoder = own if run.text_encoder is None else T5.open(run.text_encoder, own)
     vocabulary = vocabulary_of(text_encoder, video, audio, run.mixture.sizes)
     model = construction.from_scratch(
