@@ -219,8 +219,8 @@ def alone(footage, tmp_path_factory):
     [
         ("picture", "video_tokenizer", "shows 9 frames; add some, or show single frames with --set"),
         ("picture", "audio_tokenizer", "no sound to train on"),
-        ("picture", "language_model", "the language model learns from clips; add some"),
-        ("picture", "super_resolution", "the super resolution learns from clips"),
+        ("picture", "language_model", "the stage language_model learns from clips; add some"),
+        ("picture", "super_resolution", "the stage super_resolution learns from clips"),
         ("sound", "video_tokenizer", "shows 9 frames; add some; prepare"),
         ("sound", "language_model", "learns from clips"),
     ],

@@ -27,15 +27,12 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 COLUMNS = ("video", "audio", "caption", "reference_video", "video_mask")
 ALIASES = {"media_path": "video", "ref_media_path": "reference_video"}
 FILES = ("video", "audio", "reference_video", "video_mask")
-EXTENSIONS: dict[str, Kind] = {
-    extension: kind
-    for kind, extensions in (
-        ("clip", ".mp4 .m4v .mov .webm .mkv .avi .mpg .mpeg .ts .m2ts .mts .3gp .ogv .gif .apng .flv .wmv .f4v .mxf"),
-        ("picture", ".png .jpg .jpeg .webp .bmp .tif .tiff .heic .avif"),
-        ("sound", ".wav .flac .mp3 .ogg .oga .opus .m4a .aac .aif .aiff .wma"),
-    )
-    for extension in extensions.split()
+_USUAL: dict[Kind, str] = {
+    "clip": ".mp4 .m4v .mov .webm .mkv .avi .mpg .mpeg .ts .m2ts .mts .3gp .ogv .gif .apng .flv .wmv .f4v .mxf",
+    "picture": ".png .jpg .jpeg .webp .bmp .tif .tiff .heic .avif",
+    "sound": ".wav .flac .mp3 .ogg .oga .opus .m4a .aac .aif .aiff .wma",
 }
+EXTENSIONS: dict[str, Kind] = {extension: kind for kind, usual in _USUAL.items() for extension in usual.split()}
 """What files of these extensions are: such a file is always taken, and rejected with the reason if it is none."""
 OTHERS = frozenset(".txt .csv .jsonl .json .md .yaml .yml .srt .vtt .log .html .pdf .zip .py".split())
 """Extensions of what is no footage: left alone. Of a file with any other, its content decides."""
@@ -143,7 +140,7 @@ class Listing:
                 if name.startswith(".") or not path.is_file():
                     continue
                 kind = kind_of(path)
-                if kind not in self.kinds:
+                if kind is None or kind not in self.kinds:
                     self.num_others += path.suffix.lower() != ".txt"
                     continue
                 if path.is_symlink() and self._is_outside(path):

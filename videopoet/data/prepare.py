@@ -270,7 +270,7 @@ def _said(source: Source, clip: Clip, config: Config, captioner: Captioner | Non
 
 def _combine(output: Path, names: list[str], config: Config, num_sources: int, num_others: int) -> dict[str, Any]:
     """Write the lists of the dataset from those of its parts, and `dataset.json`."""
-    found = {kind: Found(config.validation) for kind in KINDS}
+    found: dict[Kind, Found] = {kind: Found(config.validation) for kind in KINDS}
     kept_paths = {kind: output / f".{LISTS[kind]}.partial" for kind in KINDS}
     shards: dict[str, Any] = {}
 

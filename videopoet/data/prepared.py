@@ -14,7 +14,6 @@ from array import array
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -241,24 +240,19 @@ class PreparedClips:
         """Clips in which something is heard."""
         self.has_sound = self.num_heard > 0
         self.has_clips = bool(self._numbers)
+        self.pictures: PreparedClips | None = None
+        """The pictures that are as large as the clips are shown, as clips of one frame."""
+        self.sounds: PreparedClips | None = None
+        """The sounds, which can be heard and not rendered."""
+        if dataset.kind == "clip":
+            one_frame = config.model_copy(update={"num_frames": 1})
+            self.pictures = _or_none(PreparedClips(dataset.pictures, one_frame))
+            self.sounds = _or_none(PreparedClips(dataset.sounds, config))
 
     @property
     def has_others(self) -> bool:
         """Whether the dataset has pictures or sounds, of either split."""
         return bool(len(self.dataset.pictures) or len(self.dataset.sounds))
-
-    @cached_property
-    def pictures(self) -> PreparedClips | None:
-        """The pictures that are as large as the clips are shown, as clips of one frame; None where there are none."""
-        if self.dataset.kind != "clip":
-            return None
-        one_frame = self.config.model_copy(update={"num_frames": 1})
-        return _or_none(PreparedClips(self.dataset.pictures, one_frame))
-
-    @cached_property
-    def sounds(self) -> PreparedClips | None:
-        """The sounds, which can be heard and not rendered; None where there are none."""
-        return None if self.dataset.kind != "clip" else _or_none(PreparedClips(self.dataset.sounds, self.config))
 
     def for_frames(self, generator: torch.Generator) -> PreparedClips:
         return self._by_lot(len(self), self.pictures, generator)

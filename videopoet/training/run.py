@@ -130,7 +130,7 @@ def _train_stages(
     _check_sizes(config, world, stages)
     _check_kinds(config, config.data, (world, validation), stages)
     if footage is not None:
-        shown_footage = tuple(stage for stage in stages if stage in SHOWN_FOOTAGE)
+        shown_footage: tuple[StageName, ...] = tuple(stage for stage in stages if stage in SHOWN_FOOTAGE)
         _check_sizes(config, footage[0], shown_footage)
         _check_kinds(config, str(config.footage), footage, shown_footage)
     source = None
@@ -311,7 +311,7 @@ def _check_kinds(config: RunConfig, data: str, worlds: tuple[World, World], stag
                 why = why or f"no sound {side}, which the audio tokenizer learns from; add some"
     for stage in stages:
         if stage in ("language_model", "super_resolution"):
-            why = why or f"the {stage.replace('_', ' ')} learns from clips; add some"
+            why = why or f"the stage {stage} learns from clips; add some"
     if why is not None:
         raise DataError(
             f"'{data}' has no clips, and {why}; prepare again then, or train only what it suffices for with --stages",
