@@ -86,19 +86,32 @@ def small() -> RunConfig:
                 strides=((2, 2), (2, 1)),
                 num_blocks=2,
                 num_middle_blocks=0,
+                norm="place",
+                num_flat_levels=1,
                 spherical=True,
                 entropy_group_bits=6,
                 entropy_inverse_temperature=10.0,
             ),
             objective=reconstruction.VideoConfig(
-                absolute_weight=0.5, entropy_weight=0.02, entropy_extra_steps=0, adversarial_weight=0.0
+                absolute_weight=0.5,
+                subject_weight=8.0,
+                entropy_weight=0.02,
+                entropy_extra_steps=0,
+                adversarial_weight=0.0,
             ),
             stages=(
-                Stage(num_batches=1000, batch_size=32, num_frames=1, windows_per_clip=4),
-                Stage(num_batches=900, batch_size=4, num_frames=9),
-                Stage(num_batches=1000, batch_size=4, num_frames=17, image_share=0.5, image_batch_size=40),
+                Stage(num_batches=850, batch_size=16, num_frames=1, windows_per_clip=8, crop_share=0.5),
+                Stage(
+                    num_batches=1,
+                    batch_size=2,
+                    num_frames=17,
+                    scales=(1, 1, 1, 2),
+                    image_share=0.4,
+                    image_batch_size=16,
+                    crop_share=0.5,
+                ),
             ),
-            training=_training(2900, name="muon", learning_rate=1e-3, ema_decay=0.998),
+            training=_training(5600, name="muon", learning_rate=4e-3, warmup_steps=40, ema_decay=0.997),
         ),
         audio_tokenizer=AudioTokenizerRun(
             model=soundstream.Config(
