@@ -23,7 +23,7 @@ def test_a_run_of_an_older_version_resumes_with_defaults_for_what_its_config_lac
     config = presets.preset("small")
     values = config.to_dict()
     for stage in values["video_tokenizer"]["stages"]:
-        del stage["scales"]
+        del stage["crop_size"]
     checkpoint.write_json(tmp_path / "config.json", values)
     run._keep_config(tmp_path, config, resume=True)
     assert checkpoint.read_json(tmp_path / "config.json") == config.to_dict()

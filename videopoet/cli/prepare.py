@@ -73,9 +73,9 @@ def prepare(
 
     from videopoet.data import prepare as preparation
     from videopoet.data.clips import Config
-    from videopoet.data.manifest import KINDS
+    from videopoet.data.manifest import KINDS, Kind
 
-    kinds = tuple(known for known in KINDS if known in (kind or KINDS))
+    kinds: tuple[Kind, ...] = tuple(known for known in KINDS if known in (kind or KINDS))
     for name in kind or ():
         if name not in KINDS:
             raise ConfigError(f"--kind is '{name}'; {', '.join(KINDS)} fit; correct it", code="kind_unknown")
