@@ -187,7 +187,7 @@ class _Watch:
         self.expired = False
         self._waiting_since: float | None = None
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="decoding watch", daemon=True)
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def next(self, messages: Iterator[tuple[bytes, Any]]) -> tuple[bytes, Any] | None:
