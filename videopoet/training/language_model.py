@@ -28,7 +28,7 @@ from videopoet.text_encoders.own_tokens import OwnTokens
 from videopoet.text_encoders.t5 import T5
 from videopoet.tokenizers.base import AudioTokenizer, VideoTokenizer
 from videopoet.tokenizers.magvit_v2 import MagvitV2
-from videopoet.training import adaptation, loop, next_token, tokenizers
+from videopoet.training import adaptation, checkpoints, loop, next_token, tokenizers
 from videopoet.training.adaptation import LoraConfig
 from videopoet.training.streams import Streams
 from videopoet.training.surroundings import Surroundings
@@ -195,7 +195,9 @@ def _beginning(
     if around.source is not None:
         model = around.source.language_model.requires_grad_(True)
         vocabulary = widened(model, around.source.vocabulary, video)
-        if run.translated_clips and video is not around.source.video_tokenizer:
+        changed = run.translated_clips and video is not around.source.video_tokenizer
+        # A run that is resumed has what came of it in its checkpoint.
+        if changed and checkpoints.newest(around.output / "language_model") is None:
             _translate(model, vocabulary, around, video, run.translated_clips)
         return around.source.text_encoder, Vocabulary(vocabulary.config.with_resolutions(run.mixture.sizes)), model
     own = OwnTokens.from_words(all_words(around.world))
