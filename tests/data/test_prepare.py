@@ -9,8 +9,9 @@ import torch
 
 from videopoet.data import prepare as preparation
 from videopoet.data.clips import Config, grouped
+from videopoet.data.combine import Split
 from videopoet.data.manifest import Listing, Source
-from videopoet.data.prepare import Split, parts, prepare
+from videopoet.data.prepare import parts, prepare
 from videopoet.data.shards import Shards, read_lines
 from videopoet.errors import ConfigError, DataError, MediaError
 from videopoet.media import files

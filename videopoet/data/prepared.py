@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from videopoet.data import prepare, toybox
+from videopoet.data import combine, toybox
 from videopoet.data.clips import Config
 from videopoet.data.manifest import Kind
 from videopoet.data.shards import Shards
@@ -75,25 +75,25 @@ class Dataset:
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
-        path = self.folder / prepare.DATASET
+        path = self.folder / combine.DATASET
         if not path.is_file():
             if not self.folder.exists():
                 raise DataError(
                     f"there is no '{folder}'; a folder written by `videopoet prepare` is needed; correct the path",
                     code="data_unprepared",
                 )
-            what = "its preparation was not finished" if (self.folder / prepare.PARTS).is_dir() else "it is none"
+            what = "its preparation was not finished" if (self.folder / combine.PARTS).is_dir() else "it is none"
             raise DataError(
-                f"'{folder}' holds no {prepare.DATASET}, so {what}; a folder written by `videopoet prepare` is needed; "
+                f"'{folder}' holds no {combine.DATASET}, so {what}; a folder written by `videopoet prepare` is needed; "
                 "run it to the end",
                 code="data_unprepared",
             )
         try:
             described = json.loads(path.read_text(encoding="utf-8"))
-            if (described["format"], described["version"]) != (prepare.FORMAT, prepare.VERSION):
+            if (described["format"], described["version"]) != (combine.FORMAT, combine.VERSION):
                 raise DataError(
                     f"'{path}' is of version {described['version']} of '{described['format']}'; this program reads "
-                    f"version {prepare.VERSION} of '{prepare.FORMAT}'; prepare the footage again",
+                    f"version {combine.VERSION} of '{combine.FORMAT}'; prepare the footage again",
                     code="data_version",
                 )
             self.config, self.counts = Config.from_dict(described["config"]), described["counts"]
@@ -120,7 +120,7 @@ class Dataset:
 
     def _index(self, lists: dict[str, Any]) -> None:
         """Remember where the row of each clip begins, and which clips are for what: 40 bytes a clip."""
-        self._path = self.folder / prepare.LISTS[self.kind]
+        self._path = self.folder / combine.LISTS[self.kind]
         self._offsets = array("Q")
         self.numbers: dict[str, array[int]] = {"train": array("L"), "validation": array("L")}
         """Of the clips of each split."""
@@ -151,7 +151,7 @@ class Dataset:
         self.shard_names = list(shard_numbers)
         if digest.hexdigest() != expected:
             raise DataError(
-                f"'{self._path.name}' is not the list that was written with {prepare.DATASET}; preparation was "
+                f"'{self._path.name}' is not the list that was written with {combine.DATASET}; preparation was "
                 "interrupted, or the list was changed; run `videopoet prepare` again",
                 code="data_corrupt",
             )

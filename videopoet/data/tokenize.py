@@ -12,7 +12,7 @@ from torch import Tensor
 
 from videopoet import checkpoint, runtime
 from videopoet.data.cluster import Engine, run_on_ray
-from videopoet.data.prepare import DATASET
+from videopoet.data.combine import DATASET
 from videopoet.data.prepared import Dataset, PreparedClips, stretch
 from videopoet.data.token_cache import (
     ABOUT,

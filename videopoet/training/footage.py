@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from videopoet.data import clips, prepare
+from videopoet.data import clips, combine
 from videopoet.data.mixture import beside
 from videopoet.data.prepared import Dataset, PreparedClips
 from videopoet.errors import DataError
@@ -15,7 +15,7 @@ from videopoet.training.run import RunConfig
 def is_raw(data: str) -> bool:
     """Whether this is a folder of footage, or a manifest, that was not prepared yet."""
     path = Path(data)
-    return data != "toybox" and (path.is_file() or (path.is_dir() and not (path / prepare.DATASET).exists()))
+    return data != "toybox" and (path.is_file() or (path.is_dir() and not (path / combine.DATASET).exists()))
 
 
 def clips_for(config: RunConfig) -> clips.Config:
