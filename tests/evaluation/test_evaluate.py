@@ -73,7 +73,7 @@ def test_every_task_of_the_table_is_measured(report):
 
 
 def test_a_report_says_all_that_its_figures_depend_on(report):
-    hashes = ("model_sha256", "prompts_sha256", "oracle_sha256")
+    hashes = ("model_sha256", "prompts_sha256", "oracle_sha256", "world_network_sha256")
     assert all(re.fullmatch("[0-9a-f]{64}", report[name]) for name in hashes)
     for name in (
         "count",

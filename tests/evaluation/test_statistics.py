@@ -43,6 +43,15 @@ def test_fewer_clips_than_features_still_have_a_distance():
     assert 3000 < statistics.frechet_distance(one, other) < 3500
 
 
+def test_a_scaled_distance_knows_no_units_and_no_spread_below_the_least():
+    one, other = gaussian(0.0, 1.0, 500), gaussian(0.5, 2.0, 500)
+    units = np.array([1000.0, 0.001])
+    expected = statistics.scaled_frechet_distance(one, other)
+    assert statistics.scaled_frechet_distance(one * units, other * units) == pytest.approx(expected, rel=1e-6)
+    still = np.zeros((5, 2))
+    assert statistics.scaled_frechet_distance(still + 1, still, 0.5) == pytest.approx(8)
+
+
 @pytest.mark.parametrize("shapes", [((1, 3), (5, 3)), ((5, 3), (5, 4)), ((5,), (5, 1))])
 @pytest.mark.parametrize("distance", [statistics.frechet_distance, statistics.maximum_mean_discrepancy])
 def test_sets_that_cannot_be_compared_are_refused(distance, shapes):

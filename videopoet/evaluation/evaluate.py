@@ -18,7 +18,7 @@ from typing import Any
 from videopoet import __version__, checkpoint, runtime
 from videopoet.data.toybox import ToyBox
 from videopoet.errors import CheckpointError, ConfigError
-from videopoet.evaluation import baselines, figures, plugins, prompts, provenance, report_page, samples
+from videopoet.evaluation import baselines, figures, plugins, prompts, provenance, report_page, samples, world_network
 from videopoet.evaluation.cases import Case, Take
 from videopoet.evaluation.figures import MODEL, REFERENCE, TOKENS, TRUTH, Tally
 from videopoet.evaluation.metrics.base import Metric, OverAll, PerPrompt, Weighty
@@ -134,6 +134,7 @@ def evaluate(
             "".join(one["prompts_sha256"] for one in measured.values()).encode()
         ).hexdigest(),
         "oracle_sha256": oracle_hash(),
+        "world_network_sha256": world_network.SHA256,
         "codes": provenance.code_facts(poet, window),
         "parameters": poet.describe()["parameters"],
         "machine": runtime.describe_machine(),

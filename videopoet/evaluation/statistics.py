@@ -97,6 +97,17 @@ def frechet_distance(features: Floats, reference: Floats) -> float:
     return float(max(0.0, shift @ shift + np.trace(first) + np.trace(second) - 2 * cross))
 
 
+def scaled_frechet_distance(features: Floats, reference: Floats, least: Floats | float = 1e-6) -> float:
+    """`frechet_distance` with each feature over its spread in the reference, `least` at least.
+
+    Raises:
+        DataError: A set has fewer than two rows, or the sets have different widths.
+    """
+    _check_sets(features, reference)
+    scale = np.maximum(reference.std(axis=0), least)
+    return frechet_distance(features / scale, reference / scale)
+
+
 def maximum_mean_discrepancy(features: Floats, reference: Floats) -> float:
     """Unbiased squared MMD with a Gaussian kernel as wide as the median distance; around 0, also below, of equal laws.
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from videopoet.evaluation.cases import Case, Take
 from videopoet.evaluation.metrics.base import Distance, Figure
-from videopoet.evaluation.statistics import Floats, frechet_distance
+from videopoet.evaluation.statistics import Floats, scaled_frechet_distance
 
 FLOORS = np.array([0.05, 0.05, 0.005, 0.005, 0.005, 0.005, 0.005, 0.02, 0.05, 0.01])
 """The least scale of each feature, in short sides; without it, what hardly varies in truth would outweigh the rest."""
@@ -38,9 +38,7 @@ class TrajectoryFrechet(Distance):
         return trajectory_features(reading.subjects[0].track, reading.height, reading.width)
 
     def summarize(self, collected: Sequence[Floats], reference: Sequence[Floats]) -> dict[str, float | None]:
-        true = np.stack(reference)
-        scale = np.maximum(true.std(axis=0), FLOORS)
-        return {"tfd": frechet_distance(np.stack(collected) / scale, true / scale)}
+        return {"tfd": scaled_frechet_distance(np.stack(collected), np.stack(reference), FLOORS)}
 
 
 def trajectory_features(track: Tensor, height: int, width: int) -> Floats:
