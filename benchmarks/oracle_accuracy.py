@@ -1,9 +1,10 @@
 """The oracle's own gates: how often it reads truth right, refuses what is no clip of ours, and hears of a change.
 
 One JSON line a gate. Truth: every slot of held-out clips, per slot and all together, of seen and of held-out
-combinations; the same through H.264. Invalid: clips that must be refused. Changed: pairs of clips that must both be
-read, and differ in what was changed alone. Second reader: how often it agrees, on single subjects before a camera at
-rest.
+combinations; the same through H.264. Outside: the same of scenes that prompts of the `outside` split ask for, which are
+faster, smaller and bigger than those of training. Invalid: clips that must be refused. Changed: pairs of clips that
+must both be read, and differ in what was changed alone. Second reader: how often it agrees, on single subjects before
+a camera at rest.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from __future__ import annotations
 import io
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from typing import Literal
+from typing import Any
 
 import av
 import numpy as np
@@ -23,6 +24,7 @@ from report import report
 from torch import Tensor
 
 from videopoet.data.toybox import Config, Scene, ToyBox
+from videopoet.evaluation import prompts
 from videopoet.evaluation.gates import CHANGED, INVALID, is_told_apart, slots
 from videopoet.evaluation.reading import ClipReading, oracle_hash, read_clip
 from videopoet.evaluation.second_reader import read_again
@@ -50,10 +52,9 @@ def through_h264(video: Tensor, frame_rate: float, quality: int) -> Tensor:
 
 
 def read(
-    world: ToyBox, seeds: range, num_subjects: int | None, quality: int | None = None
+    world: ToyBox, scenes: Sequence[Scene], quality: int | None = None
 ) -> Iterator[tuple[Scene, ClipReading, float]]:
     """Scenes, what is read of their clips, and the seconds that reading took."""
-    scenes = [world.scene(seed, num_subjects=num_subjects) for seed in seeds]
     for batch in clips(world, scenes, audio=True):
         assert batch.audio is not None
         for scene, video, audio in zip(batch.scenes, batch.video.cpu(), batch.audio.cpu(), strict=True):
@@ -63,18 +64,11 @@ def read(
             yield scene, reading, time.process_time() - began
 
 
-def truth(
-    split: Literal["test", "validation"],
-    combinations: Literal["seen", "held_out"],
-    seeds: range,
-    num_subjects: int | None,
-    quality: int | None = None,
-) -> None:
+def truth(question: str, world: ToyBox, scenes: Sequence[Scene], quality: int | None = None, **asked: Any) -> None:
     """Print how often each slot is read right."""
     right: dict[str, list[bool]] = {}
     seconds, wrong = [], []
-    world = ToyBox(Config(split=split, combinations=combinations))
-    for scene, reading, duration in read(world, seeds, num_subjects, quality):
+    for scene, reading, duration in read(world, scenes, quality):
         verdicts = slots(reading, scene)
         verdicts["all"] = all(verdicts.values())
         if not verdicts["all"]:
@@ -83,34 +77,40 @@ def truth(
             right.setdefault(slot, []).append(is_right)
         seconds.append(duration)
     report(
-        "oracle_truth" if quality is None else "oracle_h264",
+        question,
         **({} if quality is None else {"crf": quality}),
         right_percent={slot: percent(hits) for slot, hits in right.items()},
         all_slots_interval_percent=interval(right["all"]),
         wrong_seeds=wrong[:50],
         cpu_milliseconds_per_clip=round(1000 * statistics.median(seconds), 1),
-        subjects=num_subjects or "1 to 3",
-        combinations=combinations,
-        clips=len(seeds),
-        seed=seeds.start,
-        split=split,
+        **asked,
+        combinations=world.config.combinations,
+        clips=len(scenes),
+        seed=scenes[0].seed,
+        split=world.config.split,
         oracle=oracle_hash()[:16],
     )
 
 
 def main() -> None:
     parser = arguments(__doc__, count=300)
-    parser.add_argument("--gates", nargs="*", default=["truth", "h264", "invalid", "changed", "second"])
+    parser.add_argument("--gates", nargs="*", default=["truth", "outside", "h264", "invalid", "changed", "second"])
     given = parser.parse_args()
     seeds = range(given.seed, given.seed + given.count)
     world = ToyBox(Config(split=given.split))
     if "truth" in given.gates:
         for combinations in ("seen", "held_out"):
+            whole = ToyBox(Config(split=given.split, combinations=combinations))
             for num_subjects in (1, 2, 3, None):
-                truth(given.split, combinations, seeds, num_subjects)
+                scenes = [whole.scene(seed, num_subjects=num_subjects) for seed in seeds]
+                truth("oracle_truth", whole, scenes, subjects=num_subjects or "1 to 3")
+    if "outside" in given.gates:
+        first = prompts.prompts("outside")[0].seed
+        truth("oracle_outside", world, [prompts.scene("outside", first + number, number, world) for number in seeds])
     if "h264" in given.gates:
+        scenes = [world.scene(seed, num_subjects=1) for seed in seeds]
         for quality in QUALITIES:
-            truth(given.split, "seen", seeds, 1, quality)
+            truth("oracle_h264", world, scenes, quality, subjects=1)
     if "invalid" in given.gates:
         each = range(given.seed, given.seed + -(-given.count // len(INVALID)))
         flagged = {name: [not make(world, seed).read(world).valid for seed in each] for name, make in INVALID.items()}

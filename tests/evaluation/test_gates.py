@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from videopoet.data.toybox import Config, ToyBox
+from videopoet.evaluation import prompts
 from videopoet.evaluation.gates import CHANGED, INVALID, is_told_apart, slots
 from videopoet.evaluation.reading import read_clip
 
@@ -13,6 +14,14 @@ def test_truth_is_read_in_every_slot(combinations):
     world = ToyBox(Config(split="validation", combinations=combinations))
     scenes = [world.scene(seed, num_subjects=1) for seed in range(400, 405)]
     clips = world.render(scenes)
+    for scene, video, audio in zip(scenes, clips.video, clips.audio, strict=True):
+        right = slots(read_clip(video, clips.frame_rate, audio, clips.sample_rate), scene)
+        assert all(right.values()), (scene.seed, [slot for slot, hit in right.items() if not hit])
+
+
+def test_truth_outside_the_range_of_training_is_read_in_every_slot():
+    scenes = [prompts.scene("outside", 3_000_400 + number, number, WORLD) for number in range(5)]
+    clips = WORLD.render(scenes)
     for scene, video, audio in zip(scenes, clips.video, clips.audio, strict=True):
         right = slots(read_clip(video, clips.frame_rate, audio, clips.sample_rate), scene)
         assert all(right.values()), (scene.seed, [slot for slot, hit in right.items() if not hit])
