@@ -8,7 +8,7 @@ import torch
 from tests.training.test_loop import Regression, batches, config
 from videopoet import cli, presets
 from videopoet.config import override
-from videopoet.training import journal, loop, run
+from videopoet.training import journal, loop, run, run_folder
 from videopoet.training.ending import Ended, Ending
 
 
@@ -79,4 +79,4 @@ def test_the_command_ends_in_time_with_success_and_no_poet(tmp_path, capsys):
     with pytest.raises(Ended, match="step 1 of 2"):
         run.train(config, tmp_path, resume=True, minutes=0)
     run.train(config, tmp_path, resume=True)
-    assert all((tmp_path / stage / run.DONE).exists() for stage in stages)
+    assert all(run_folder.is_finished(tmp_path, stage) for stage in stages)

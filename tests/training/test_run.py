@@ -19,34 +19,6 @@ from videopoet.training.adaptation import LoraConfig
 CROPS = "video_tokenizer.stages=[{num_batches: 1, batch_size: 2, num_frames: 9, crop_share: 0.5, "
 
 
-def test_a_run_of_an_older_version_resumes_with_defaults_for_what_its_config_lacks(tmp_path):
-    config = presets.preset("small")
-    values = config.to_dict()
-    for stage in values["video_tokenizer"]["stages"]:
-        del stage["crop_size"]
-    checkpoint.write_json(tmp_path / "config.json", values)
-    run._keep_config(tmp_path, config, resume=True)
-    assert checkpoint.read_json(tmp_path / "config.json") == config.to_dict()
-
-
-def test_a_run_may_go_on_divided_among_other_processes(tmp_path):
-    config = presets.preset("tiny")
-    checkpoint.write_json(tmp_path / "config.json", config.to_dict())
-    divided = override(config, ["language_model.training.accumulation=4", "super_resolution.training.sharding=full"])
-    run._keep_config(tmp_path, divided, resume=True)
-    assert checkpoint.read_json(tmp_path / "config.json") == divided.to_dict()
-    with pytest.raises(ConfigError, match="another config"):
-        run._keep_config(tmp_path, override(divided, ["language_model.training.seed=1"]), resume=True)
-
-
-@pytest.mark.parametrize("changed", [{"validation_clips": 3}, {"was_removed": 1}])
-def test_a_run_of_another_config_is_not_resumed(tmp_path, changed):
-    config = presets.preset("small")
-    checkpoint.write_json(tmp_path / "config.json", config.to_dict() | changed)
-    with pytest.raises(ConfigError, match="another config"):
-        run._keep_config(tmp_path, config, resume=True)
-
-
 @pytest.mark.parametrize("lora", [None, {"rank": 2}])
 def test_a_converted_model_is_trained_as_it_is(tmp_path, lora):
     if lora:
@@ -105,16 +77,6 @@ def test_a_task_whose_row_is_too_long_is_found_before_training(tmp_path):
         run.train(config, tmp_path, stages=("language_model",), device=torch.device("cpu"))
     assert caught.value.code == "row_too_long"
     assert not (tmp_path / "language_model").exists()
-
-
-def test_a_run_without_super_resolution_can_be_given_one(tmp_path):
-    config = presets.preset("tiny")
-    assert config.super_resolution is not None
-    checkpoint.write_json(tmp_path / "config.json", config.model_copy(update={"super_resolution": None}).to_dict())
-    run._keep_config(tmp_path, config, resume=True)
-    assert run.RunConfig.from_dict(checkpoint.read_json(tmp_path / "config.json")) == config
-    with pytest.raises(ConfigError, match="another config"):
-        run._keep_config(tmp_path, config.model_copy(update={"super_resolution": None}), resume=True)
 
 
 def test_a_start_that_is_refused_leaves_no_run_behind(tmp_path):

@@ -83,6 +83,12 @@ def newest(folder: Path) -> Path | None:
     return None if found is None else Path(found)
 
 
+def last_step(folder: Path) -> int | None:
+    """The step of the newest intact checkpoint, None if there is none; any process may ask by itself."""
+    found, _ = _search(folder)
+    return None if found is None else checkpoint.read_json(Path(found) / STATE)["step"]
+
+
 def clear_remains(folder: Path) -> None:
     """Remove what a run that was killed while writing has left; only the first process does."""
     if ranks.rank() == 0:

@@ -19,6 +19,7 @@ from videopoet.generation.pipeline import VideoPoet
 from videopoet.generation.request import Settings
 from videopoet.models import construction, language_model
 from videopoet.models.language_model import AUDIO_FRAMES, LanguageModel
+from videopoet.models.super_resolution import SuperResolution
 from videopoet.nn import ranks
 from videopoet.sequence import vocabulary as vocabularies
 from videopoet.sequence.tasks import TASKS, find_task
@@ -28,7 +29,7 @@ from videopoet.text_encoders.own_tokens import OwnTokens
 from videopoet.text_encoders.t5 import T5
 from videopoet.tokenizers.base import AudioTokenizer, VideoTokenizer
 from videopoet.tokenizers.magvit_v2 import MagvitV2
-from videopoet.training import adaptation, checkpoints, loop, next_token, tokenizers
+from videopoet.training import adaptation, checkpoints, loop, next_token, run_folder, tokenizers
 from videopoet.training.adaptation import LoraConfig
 from videopoet.training.streams import Streams
 from videopoet.training.surroundings import Surroundings
@@ -92,6 +93,9 @@ def train(run: LanguageModelRun, around: Surroundings) -> None:
     )
     source = around.source  # of other codes its super-resolution would know nothing
     upscaler = source.super_resolution if source is not None and source.video_tokenizer is video_tokenizer else None
+    own = around.output / "poet" / "super_resolution"
+    if own.is_dir() and run_folder.has_begun(around.output, "language_model"):  # of the same codes, and learned since
+        upscaler = SuperResolution.load(own).to(device).requires_grad_(False)
     poet = VideoPoet(video_tokenizer, audio_tokenizer, text_encoder, model, vocabulary, settings, upscaler)
 
     prompts = _sample_prompts(run, around, text_encoder) if "text_to_video" in settings.tasks else ()

@@ -34,7 +34,8 @@ from videopoet.tokenizers.soundstream import SoundStream
 from videopoet.training import adaptation, loop, optimizer, reconstruction, rehearsal, step_costs
 from videopoet.training.language_model import vocabulary_of, widened
 from videopoet.training.rehearsal import Cost
-from videopoet.training.run import RunConfig, StageName
+from videopoet.training.run import RunConfig
+from videopoet.training.run_folder import StageName
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -23,17 +23,15 @@ from videopoet.generation import poet_folder
 from videopoet.generation.poet_folder import Parts
 from videopoet.nn import ranks
 from videopoet.tokenizers.base import Published
-from videopoet.training import journal, language_model, super_resolution, tokenizers
+from videopoet.training import journal, language_model, run_folder, super_resolution, tokenizers
 from videopoet.training.ending import Ending
 from videopoet.training.language_model import LanguageModelRun
+from videopoet.training.run_folder import DONE, STAGES, StageName
 from videopoet.training.super_resolution import SuperResolutionRun
 from videopoet.training.surroundings import Surroundings
 from videopoet.training.tokenizers import AudioTokenizerRun, VideoTokenizerRun
 
-StageName = Literal["video_tokenizer", "audio_tokenizer", "language_model", "super_resolution"]
-STAGES: tuple[StageName, ...] = get_args(StageName)
 SHOWN_FOOTAGE: tuple[StageName, ...] = ("video_tokenizer", "super_resolution")
-DONE = "done.json"
 
 
 class RunConfig(BaseConfig):
@@ -91,8 +89,8 @@ def train(
         That folder.
 
     Raises:
-        ConfigError: The folder holds a run and `resume` is off, or holds one of another config; or a stage is asked for
-            that the config has not.
+        ConfigError: The folder holds a run and `resume` is off, or holds one of another config, or a stage that cannot
+            have so many steps; or a stage is asked for that the config has not.
         CheckpointError: A stage needs one that is not finished.
         DataError: Training diverged.
         Ended: Time was up or a signal came; what was done is saved.
@@ -122,7 +120,7 @@ def _train_stages(
     ending: Ending,
 ) -> None:
     if ranks.rank() == 0:
-        _check_output(output, config, resume)
+        run_folder.check(output, config, resume)
     ranks.wait()
     runtime.keep_freed_memory()
     world, validation = open_worlds(config.data, config.world)
@@ -137,14 +135,14 @@ def _train_stages(
     if config.init_from is not None:
         source = poet_folder.load(None if config.init_from == "bundled" else config.init_from, "cpu", torch.float32)
         _check_source(config, source, stages)
-    waiting: list[StageName] = [stage for stage in stages if not (output / stage / DONE).exists()]
+    waiting = run_folder.waiting(output, config, stages)
     if "language_model" in waiting:
         # None while one of them is still to be trained.
         finished = None if {"video_tokenizer", "audio_tokenizer"} & {*waiting} else tokenizers.trained(output, source)
         check_tokens(world, config.language_model.mixture, finished)
     ranks.wait()
     if ranks.rank() == 0:  # what is refused before this leaves no folder that the next attempt would stumble over
-        _keep_config(output, config, resume)
+        run_folder.keep(output, config, resume)
     around = Surroundings(
         output=output,
         world=world,
@@ -317,47 +315,3 @@ def _check_kinds(config: RunConfig, data: str, worlds: tuple[World, World], stag
             f"'{data}' has no clips, and {why}; prepare again then, or train only what it suffices for with --stages",
             code="data_unsuited",
         )
-
-
-def _check_output(output: Path, config: RunConfig, resume: bool) -> None:
-    """Refuse a folder that holds a run, or, where that is to go on, one of another config."""
-    path = output / "config.json"
-    if path.exists() and not resume:
-        raise ConfigError(
-            f"'{output}' already holds a run; training would overwrite it; pass --resume or another --output",
-            code="output_exists",
-        )
-    if path.exists() and not _is_same(checkpoint.read_json(path), config):
-        raise ConfigError(
-            f"'{output}' holds a run of another config; a run resumes as it began; use its preset and settings, or "
-            "another --output",
-            code="config_changed",
-        )
-
-
-def _keep_config(output: Path, config: RunConfig, resume: bool) -> None:
-    _check_output(output, config, resume)
-    checkpoint.write_json(output / "config.json", config.to_dict())
-
-
-def _is_same(values: dict[str, Any], config: RunConfig) -> bool:
-    """Whether the `config.json` of a run says the same; what it lacks, being older, has its default."""
-    try:
-        held = RunConfig.from_dict(values)
-    except ConfigError:
-        return False
-    held = held.model_copy(update={"stages": config.stages})
-    if held.super_resolution is None:  # a stage more leaves the others as they are
-        held = held.model_copy(update={"super_resolution": config.super_resolution})
-    return _divided_as(config, held) == config
-
-
-def _divided_as(config: RunConfig, held: RunConfig) -> RunConfig:
-    """A config whose steps are divided among processes as those of another: a run may go on with more or fewer."""
-    changes = {}
-    for stage in STAGES:
-        run, asked = getattr(held, stage), getattr(config, stage)
-        if run is not None and asked is not None:
-            division = {name: getattr(asked.training, name) for name in ("accumulation", "sharding")}
-            changes[stage] = run.model_copy(update={"training": run.training.model_copy(update=division)})
-    return held.model_copy(update=changes)

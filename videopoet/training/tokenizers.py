@@ -20,7 +20,8 @@ from videopoet.tokenizers import magvit_v2, soundstream
 from videopoet.tokenizers.base import AudioTokenizer, Tokenizer, VideoTokenizer
 from videopoet.tokenizers.magvit_v2 import MagvitV2
 from videopoet.tokenizers.soundstream import SoundStream
-from videopoet.training import loop, reconstruction
+from videopoet.training import loop, reconstruction, run_folder
+from videopoet.training.run_folder import StageName
 from videopoet.training.streams import Streams
 from videopoet.training.surroundings import Surroundings
 
@@ -120,10 +121,12 @@ def _train(
         tokenizer.save(around.output / stage / "final")
 
 
-def _finished(output: Path, stage: str, own: type[T], source: T | None) -> T:
-    if (output / stage / "final").exists():
-        return own.load(output / stage / "final").requires_grad_(False)
-    if source is not None:
+def _finished(output: Path, stage: StageName, own: type[T], source: T | None) -> T:
+    place = output / stage / "final"
+    goes_on = run_folder.has_begun(output, stage) and not run_folder.is_finished(output, stage)
+    if place.exists() and not goes_on:
+        return own.load(place).requires_grad_(False)
+    if source is not None and not place.exists():
         return source
     raise CheckpointError(
         f"'{output}' has no finished {stage.replace('_', ' ')}; the language model is trained on its codes; "
