@@ -306,6 +306,9 @@ def test_reconstruct_prints_what_the_tokens_keep(bundled, tmp_path, capsys):
     assert 0 < figures["ssim"] <= 1
     assert figures["bits_per_pixel"] > 0
     assert (tmp_path / "seen.mp4").exists()
+    assert cli.run(["reconstruct", str(tmp_path / "000000.mp4"), "--start", "0.75"]) == 0
+    assert cli.run(["reconstruct", str(tmp_path / "000000.mp4"), "--start", "90"]) == 3
+    assert "start is 90 s and it ends after" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -35,11 +35,13 @@ def poet(stand_in):
 
 def test_what_is_given_reaches_the_model_and_nothing_else(poet):
     assert cli.run(["upscale", "clip.mp4", "-o", "big.mp4", "--seed", "3"]) == 0
-    assert poet.asked == [(None, None), (Path("clip.mp4"), 2, {"prompt": None, "seed": 3})]
+    assert poet.asked == [(None, None), (Path("clip.mp4"), 2, {"prompt": None, "start": None, "seed": 3})]
     arguments = ["--factor", "4", "--prompt", "a ball", "--num_steps", "6", "--text-guidance", "2.5", "--model", "mine"]
+    arguments += ["--start", "1.5"]
     assert cli.run(["upscale", "clip.mp4", "-o", "big.mp4", "--seed", "3", "--no-metadata", *arguments]) == 0
     assert poet.asked[2] == ("mine", None)
-    assert poet.asked[3][1:] == (4, {"prompt": "a ball", "seed": 3, "num_steps": 6, "text_guidance": 2.5})
+    given = {"prompt": "a ball", "start": 1.5, "seed": 3, "num_steps": 6, "text_guidance": 2.5}
+    assert poet.asked[3][1:] == (4, given)
     assert Path("big.mp4").read_text() == "metadata=False"
 
 
@@ -59,6 +61,21 @@ def test_a_clip_becomes_the_picture_of_its_first_frame(poet):
         assert cli.run(["upscale", name, "-o", "big.png"]) == 0
         picture = poet.asked[-1][0]
         assert isinstance(picture, Image) and (picture.frame.int() - 40).abs().max() <= 2
+
+
+def test_the_picture_of_a_clip_is_of_the_frame_at_start(poet, capsys):
+    frames = torch.full((3, 4, 8, 12), 40, dtype=torch.uint8)
+    frames[:, 2] = 200
+    Video(frames, 8.0).save("clip.mkv")
+    assert cli.run(["upscale", "clip.mkv", "-o", "big.png", "--start", "0.25"]) == 0
+    picture, _, given = poet.asked[-1]
+    assert (picture.frame.int() - 200).abs().max() <= 2 and given["start"] is None
+    for start, said, code in (("2", "ends after 0.50 s", 3), ("-1", "start is -1.0; it must be from 0 to 1e+06", 2)):
+        assert cli.run(["upscale", "clip.mkv", "-o", "big.png", "--start", start]) == code
+        assert said in capsys.readouterr().err
+    picture.save("small.png")  # a picture has no later moment, which the model says
+    assert cli.run(["upscale", "small.png", "-o", "big.png", "--start", "1"]) == 0
+    assert poet.asked[-1][2]["start"] == 1
 
 
 def test_a_gif_loses_the_sound_and_says_so(poet, capsys):

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -464,6 +466,19 @@ def test_a_reconstruction_keeps_what_fits_the_grid(poet, random_clip, random_sou
     codes = (1 + (kept - 1) // 4) * 2 * 2
     assert seen.bits_per_pixel == pytest.approx(codes * 6 / (kept * 16 * 16))
     assert 0 < seen.psnr < 40 and -1 <= seen.ssim <= 1
+
+
+def test_a_reconstruction_begins_at_start(poet, random_clip, tmp_path):
+    clip = random_clip(40, height=16, width=32)
+    clip.save(tmp_path / "clip.mkv")
+    seen = poet.reconstruct(tmp_path / "clip.mkv", start=1.0)
+    assert seen.video.num_frames == 29
+    rest = poet.reconstruct(read_video(tmp_path / "clip.mkv", start=1.0))
+    assert torch.equal(seen.video.frames, rest.video.frames) and seen.psnr == rest.psnr
+    with pytest.raises(MediaError, match=r"start is 9 s and it ends after 5\.00 s"):
+        poet.reconstruct(clip, start=9)
+    with pytest.raises(TaskError, match="start is nan; it must be from 0 to"):
+        poet.reconstruct(clip, start=math.nan)
 
 
 def test_a_real_clip_goes_on(poet, real_media):

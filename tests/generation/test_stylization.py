@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from videopoet.errors import MediaError, TaskError
-from videopoet.generation import given
+from videopoet.generation import given_structure
 from videopoet.generation.request import Request
 from videopoet.generation.window import Window
 from videopoet.media import signals
@@ -17,7 +17,7 @@ def structure(poet, **inputs):
     warnings: list[str] = []
     facts: dict[str, object] = {}
     request = Request(task="stylization", prompt="a red ball", **inputs)
-    clip, sound = given.structure(request, Window(poet.parts), warnings, facts)
+    clip, sound = given_structure.structure(request, Window(poet.parts), warnings, facts)
     return clip, sound, warnings, facts
 
 
@@ -82,7 +82,7 @@ def test_depth_comes_from_a_model(poet, random_clip, monkeypatch):
         asked.append((tuple(frames.shape), model))
         return ramp(*frames.shape[2:]).expand(1, *frames.shape[1:])
 
-    monkeypatch.setattr(given, "estimated_depth", estimated)
+    monkeypatch.setattr(given_structure, "estimated_depth", estimated)
     clip, _, warnings, facts = structure(poet, video=random_clip(3), depth_model="org/depth")
     assert asked == [((3, 3, signals.LEAST_FLOW_SIDE, signals.LEAST_FLOW_SIDE), "org/depth")]
     torch.testing.assert_close(clip[2, 0, 0, [0, -1]], torch.tensor([-1.0, 1.0]))

@@ -2,10 +2,11 @@ import pytest
 import torch
 
 from videopoet import runtime
-from videopoet.errors import CheckpointError, ConfigError, MediaError, TaskError
+from videopoet.errors import CheckpointError, ConfigError, MediaError, TaskError, VideoPoetError
 from videopoet.generation import upscaling
 from videopoet.generation.masked_decoding import MaskedSampling
 from videopoet.generation.pipeline import VideoPoet
+from videopoet.media.files import read_video
 from videopoet.media.types import Image, Video
 from videopoet.models import super_resolution
 from videopoet.models.super_resolution import SuperResolution
@@ -133,6 +134,23 @@ def test_a_clip_of_ones_own_is_upscaled_with_its_settings_in_the_metadata(large,
     assert {"upscale": 2, "num_steps": 3, "seed": 1, "prompt": "a red ball"}.items() <= result.metadata.items()
     with pytest.raises(ConfigError, match="num_step"):
         large.upscale(random_clip(9), num_step=3)
+
+
+def test_a_clip_of_ones_own_is_upscaled_from_the_time_asked_for_on(large, random_clip, random_picture, tmp_path):
+    clip = random_clip(20)
+    clip.save(tmp_path / "clip.mkv")
+    rest = large.upscale(read_video(tmp_path / "clip.mkv", start=1.0), seed=1, progress=False)
+    result = large.upscale(tmp_path / "clip.mkv", start=1.0, seed=1, progress=False)
+    assert torch.equal(result.media.frames, rest.media.frames) and result.metadata["start"] == 1.0
+    assert torch.equal(large.upscale(clip, start=1.0, seed=1, progress=False).media.frames, rest.media.frames)
+    for media, start, said in (
+        (clip, 3, r"start is 3 s and it ends after 2\.50 s"),
+        (clip, -1, "start is -1; it must be from 0"),
+        (clip, "1", "it must be a number"),
+        (random_picture(), 1, r"was given start \(1\) and a picture"),
+    ):
+        with pytest.raises(VideoPoetError, match=said):
+            large.upscale(media, start=start)
 
 
 @pytest.mark.parametrize(("num_frames", "factor"), [(17, 2), (18, 2), (29, 4), (30, 2)])

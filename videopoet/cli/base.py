@@ -41,6 +41,9 @@ TopP = Annotated[float | None, typer.Option(help="Choose among the likeliest tok
 GuidanceScale = Annotated[
     float | None, typer.Option("--guidance-scale", "--cfg-scale", help="How closely to follow the words; 1 is off.")
 ]
+Start = Annotated[
+    float | None, typer.Option(metavar="SECONDS", help="Where in the clip to begin; what comes before is left out.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 

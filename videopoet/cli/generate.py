@@ -18,6 +18,7 @@ from videopoet.cli.base import (
     Model,
     NegativePrompt,
     Pixels,
+    Start,
     Temperature,
     TopK,
     TopP,
@@ -219,6 +220,7 @@ def generate(
 def reconstruct(
     video: Annotated[Path, typer.Argument(help="A clip.")],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to write what the tokens kept.")] = None,
+    start: Start = None,
     model: Model = None,
     device: Device = None,
     as_json: AsJson = False,
@@ -229,7 +231,7 @@ def reconstruct(
 
     from videopoet import VideoPoet
 
-    seen = VideoPoet.from_pretrained(model, device=device).reconstruct(video)
+    seen = VideoPoet.from_pretrained(model, device=device).reconstruct(video, start=start)
     if output is not None:
         seen.video.save(output)
         for warning in unheard(seen.video, output):

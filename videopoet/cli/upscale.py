@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from videopoet.cli.base import AsJson, Device, Model, app, check_output, print_json, say, unheard, writable
+from videopoet.cli.base import AsJson, Device, Model, Start, app, check_output, print_json, say, unheard, writable
 
 if TYPE_CHECKING:
     from videopoet.media.types import Image
@@ -22,6 +22,7 @@ def upscale(
         Path, typer.Option("--output", "-o", help="The file to write; as .png, the picture of the first frame.")
     ],
     factor: Annotated[int, typer.Option(help="2 or 4: so many times the height and width.")] = 2,
+    start: Start = None,
     prompt: Annotated[str | None, typer.Option(help="What is to be seen, in words.")] = None,
     model: Model = None,
     device: Device = None,
@@ -50,8 +51,11 @@ def upscale(
 
     began = time.perf_counter()
     poet = VideoPoet.from_pretrained(model, device=device)
-    own = _picture(media) if output.suffix.lower() in writable("image") else media
-    result = poet.upscale(own, factor, prompt=prompt, seed=seed, **sampling)
+    if output.suffix.lower() in writable("image"):
+        own, begin = _picture(media, start)
+    else:
+        own, begin = media, start
+    result = poet.upscale(own, factor, prompt=prompt, start=begin, seed=seed, **sampling)
     result.save(output, metadata=metadata)
     for warning in unheard(result.media, output):
         say(f"warning: {warning}")
@@ -60,11 +64,14 @@ def upscale(
         print_json({"seed": seed, "output": str(output), "metadata": result.metadata, "took_seconds": took})
 
 
-def _picture(path: Path) -> Image:
-    """A picture, or the first frame of a clip."""
+def _picture(path: Path, start: float | None) -> tuple[Image, float | None]:
+    """A picture, or the frame of a clip that is on screen at `start`; and what is left of `start` to be looked at."""
+    from videopoet.generation.request import check_number
     from videopoet.media.files import probe, read_image, read_video
     from videopoet.media.types import Image
 
     if probe(path).kind == "image":
-        return read_image(path)
-    return Image(read_video(path, max_frames=1).frames[:, 0])
+        return read_image(path), start
+    if start is not None:
+        check_number("start", start)
+    return Image(read_video(path, max_frames=1, start=start).frames[:, 0]), None

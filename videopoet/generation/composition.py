@@ -19,7 +19,7 @@ from torch import Tensor
 
 from videopoet import runtime
 from videopoet.errors import TaskError
-from videopoet.generation import given, lengths
+from videopoet.generation import given, given_structure, lengths
 from videopoet.generation.early_frames import EarlyFrames, Frames
 from videopoet.generation.filling import Fill, Pieces
 from videopoet.generation.lengths import GOING_ON
@@ -238,7 +238,7 @@ class Composition:
                 pieces[view.piece] = window.encode_audio(samples)
                 continue
             if view.change == "structure":
-                shown, sound = given.structure(request, window, self.warnings, self.facts)
+                shown, sound = given_structure.structure(request, window, self.warnings, self.facts)
                 most = shown.shape[1]
             elif view.name == "image":
                 assert request.image is not None

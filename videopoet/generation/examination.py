@@ -10,7 +10,7 @@ import math
 from collections.abc import Collection
 
 from videopoet.errors import MediaError, TaskError
-from videopoet.generation import given, lengths
+from videopoet.generation import given, given_structure, lengths
 from videopoet.generation.lengths import GOING_ON
 from videopoet.generation.painting import canvas
 from videopoet.generation.request import Request
@@ -81,11 +81,11 @@ def _examine_edited(request: Request, window: Shape) -> None:
 def _examine_structure(request: Request, window: Shape) -> int:
     """How many frames the structure has; it is not measured here."""
     if request.structure is not None:
-        return given.given_structure(request.structure, window).shape[1]
+        return given_structure.checked_structure(request.structure, window).shape[1]
     assert request.video is not None
     seen = given.first_window(request.video, window, [], start=request.start)
     if request.depth is not None:
-        given.depth_maps(request.depth, request.video, seen.num_frames, window)
+        given_structure.depth_maps(request.depth, request.video, seen.num_frames, window)
     if importlib.util.find_spec("cv2") is None:
         raise MediaError(
             "measuring how a clip moves takes OpenCV, which is not installed; it is an extra of this package; "

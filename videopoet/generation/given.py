@@ -1,26 +1,27 @@
 """What a request is given, read and brought to the window's size and rate.
 
-A warning says what a task leaves out of it. `start` is always the seconds into it at which it begins to be used.
+What stylization takes of a clip is in `given_structure`. A warning says what a task leaves out of a clip;
+`start` is always the seconds into it at which it begins to be used.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from videopoet.errors import MediaError, TaskError
-from videopoet.generation.request import Request
-from videopoet.generation.window import Shape, Window
+from videopoet.generation.window import Shape
 from videopoet.media.files import Limits, probe, read_audio, read_image, read_video
 from videopoet.media.resample import resample_audio, resample_frames, resize_and_crop
 from videopoet.media.sandbox import refusal
 from videopoet.media.selection import beyond_end
-from videopoet.media.signals import LEAST_FLOW_SIDE, estimated_depth, optical_flow, structure_clip
 from videopoet.media.types import Audio, Image, Video
 
 Timed = TypeVar("Timed", Video, Audio)
@@ -71,27 +72,16 @@ def clip(
     )
 
 
-def kept_clip(given: str | Path | Video, window: Shape, start: float | None) -> Video:
-    """A clip at the window's frame rate and size, as long as it is, to be kept and gone on from.
+def kept_clip(
+    given: str | Path | Video, window: Shape, start: float | None, use: str = "what goes on from a clip keeps"
+) -> Video:
+    """A clip at the window's frame rate and size, as long as it is, to be kept; `use` is what messages say of that.
 
     Raises:
         MediaError: The file is missing, broken or longer than is kept; says where to start in it.
     """
-    try:
+    with _said_where_to_begin(given, use):
         return clip(given, window, start=start)
-    except MediaError as error:
-        if error.code != "video_too_long" or isinstance(given, Video):
-            raise
-        seconds = probe(given, limits=LIMITS).seconds
-        found, late = f"more than {LIMITS.seconds:g} s", "later in it"
-        if seconds is not None and seconds > LIMITS.seconds:
-            found, late = f"{seconds:.1f} s", f"at {math.ceil(10 * (seconds - LIMITS.seconds)) / 10:.1f} s or later"
-        raise refusal(
-            Path(given),
-            "video_too_long",
-            f"it lasts {found}; what goes on from a clip keeps {LIMITS.seconds:g} s of it at most; begin {late}, with "
-            "--start",
-        ) from None
 
 
 def picture_or_clip(given: str | Path | Video, window: Shape) -> str | Path | Video:
@@ -101,9 +91,16 @@ def picture_or_clip(given: str | Path | Video, window: Shape) -> str | Path | Vi
     return Video(read_image(given, limits=LIMITS).frame[:, None], window.frame_rate)
 
 
-def untouched_clip(given: str | Path | Video) -> Video:
-    """A clip as it is."""
-    return given if isinstance(given, Video) else read_video(given, limits=LIMITS)
+def untouched_clip(given: str | Path | Video, start: float | None = None) -> Video:
+    """A clip as it is, to be upscaled.
+
+    Raises:
+        MediaError: As `kept_clip`.
+    """
+    if isinstance(given, Video):
+        return _cut(given, start)
+    with _said_where_to_begin(given, "upscaling takes"):
+        return read_video(given, start=start, limits=LIMITS)
 
 
 def clip_to_hear(given: str | Path | Video, start: float | None, warnings: list[str]) -> Video:
@@ -210,43 +207,6 @@ def beginning_of(given: Audio, window: Shape, num_samples: int) -> Tensor:
     return samples[:, :num_samples]
 
 
-def structure(
-    request: Request, window: Window, warnings: list[str], facts: dict[str, Any]
-) -> tuple[Tensor, Audio | None]:
-    """Depth and motion of at most one window, (3, T, H, W) in [-1, 1], and the sound of the clip they are of.
-
-    They are given, or measured: the motion always, the depth where a file or a model says it; `facts` gets its source.
-
-    Raises:
-        TaskError: What is given as structure is of another shape, range or dtype.
-        MediaError: A file is missing or broken, or OpenCV is not installed.
-        CheckpointError: The depth model cannot be read.
-    """
-    if request.structure is not None:
-        return given_structure(request.structure, window), None
-    assert request.video is not None
-    enlarged = max(1, math.ceil(LEAST_FLOW_SIDE / min(window.height, window.width)))
-    height, width = enlarged * window.height, enlarged * window.width
-    seen = first_window(request.video, window, warnings, start=request.start, height=height, width=width)
-    say_cut(request.video, window, warnings)
-    flow = optical_flow(seen.frames, window.height, window.width)
-    depth = None
-    if request.depth is not None:
-        facts["depth"] = "given"
-        depth = depth_maps(request.depth, request.video, seen.num_frames, window)
-    elif request.depth_model is not None:
-        facts["depth"] = "estimated"
-        depth = estimated_depth(seen.frames, request.depth_model, window.parts.device)
-        depth = resize_and_crop(depth, window.height, window.width)
-    else:
-        facts["depth"] = "absent"
-        warnings.append(
-            "the depth of the clip is not known, and its motion alone is kept; name a depth model with --depth-model, "
-            "such as the folder of a downloaded Depth Anything, or give the depth as a file with --depth"
-        )
-    return structure_clip(depth[None] if depth is not None else None, flow[None])[0], seen.audio
-
-
 def mask_frames(given: str | Path | Image | Video, num_frames: int, window: Shape) -> tuple[Tensor, str]:
     """A picture or a clip that marks pixels, uint8 (3, 1 or num_frames, H, W) at its own size; and which it is.
 
@@ -254,7 +214,7 @@ def mask_frames(given: str | Path | Image | Video, num_frames: int, window: Shap
         MediaError: The file is missing or broken.
         TaskError: The clip is shorter.
     """
-    return _over_time("mask", given, num_frames, window)
+    return over_time("mask", given, num_frames, window)
 
 
 def check_shape(name: str, size: tuple[int, int], clip_size: tuple[int, int], window: Shape) -> None:
@@ -269,6 +229,25 @@ def check_shape(name: str, size: tuple[int, int], clip_size: tuple[int, int], wi
             f"shape of the clip, or that of the result, {window.width}x{window.height}, at any size; export it again",
             code=f"{name}_shape",
         )
+
+
+@contextlib.contextmanager
+def _said_where_to_begin(given: str | Path | Video, use: str) -> Iterator[None]:
+    """Where a file turns out to be longer than is taken of one, say from when on it is not."""
+    try:
+        yield
+    except MediaError as error:
+        if error.code != "video_too_long" or isinstance(given, Video):
+            raise
+        seconds = probe(given, limits=LIMITS).seconds
+        found, late = f"more than {LIMITS.seconds:g} s", "later in it"
+        if seconds is not None and seconds > LIMITS.seconds:
+            found, late = f"{seconds:.1f} s", f"at {math.ceil(10 * (seconds - LIMITS.seconds)) / 10:.1f} s or later"
+        raise refusal(
+            Path(given),
+            "video_too_long",
+            f"it lasts {found}; {use} {LIMITS.seconds:g} s of it at most; begin {late}, with --start",
+        ) from None
 
 
 def _where(start: float | None) -> str:
@@ -319,7 +298,7 @@ def say_cut(given: str | Path | Image | Video, window: Shape, warnings: list[str
     )
 
 
-def _over_time(name: str, given: str | Path | Image | Video, num_frames: int, window: Shape) -> tuple[Tensor, str]:
+def over_time(name: str, given: str | Path | Image | Video, num_frames: int, window: Shape) -> tuple[Tensor, str]:
     """A picture, (3, 1, H, W), or the frames of a clip that stand beside those of another, (3, num_frames, H, W)."""
     if isinstance(given, (str, Path)):
         kind = probe(given, limits=LIMITS).kind
@@ -340,82 +319,3 @@ def _over_time(name: str, given: str | Path | Image | Video, num_frames: int, wi
             code=f"{name}_too_short",
         )
     return frames, "clip"
-
-
-def depth_maps(
-    given: str | Path | Image | Video | Tensor, video: str | Path | Video, num_frames: int, window: Shape
-) -> Tensor:
-    """Given depth in the window, (1, T, H, W), larger where nearer.
-
-    Raises:
-        TaskError: It is of another shape than the clip, too short, or not of finite numbers.
-        MediaError: The file is missing or broken.
-    """
-    if isinstance(given, (str, Path)) and Path(given).suffix.lower() == ".npy":
-        given = _array(Path(given))
-    if isinstance(given, Tensor):
-        maps = _checked_maps(given, num_frames)
-    else:
-        frames, _ = _over_time("depth", given, num_frames, window)
-        maps = frames.float().mean(0)  # (T, H, W)
-    check_shape("depth", (maps.shape[1], maps.shape[2]), size_of(video), window)
-    return resize_and_crop(maps, window.height, window.width)[None].expand(1, num_frames, -1, -1)
-
-
-def _checked_maps(given: Tensor, num_frames: int) -> Tensor:
-    """Depth as an array: one map, or one for each frame that is used, (1 or num_frames, H, W)."""
-    maps = given if given.ndim == 3 else given[None]
-    if maps.ndim != 3 or not maps.numel() or 1 < maps.shape[0] < num_frames:
-        raise TaskError(
-            f"depth has shape {tuple(given.shape)}; (H, W), or (T, H, W) with the {num_frames} frames of the clip that "
-            "are used, fits; cut or export it again",
-            code="control_invalid",
-        )
-    maps = maps[:num_frames].float().cpu()
-    if not maps.isfinite().all():
-        raise TaskError(
-            "depth holds values that are not finite; numbers that grow as things come nearer fit; fill the holes",
-            code="control_invalid",
-        )
-    return maps
-
-
-def _array(path: Path) -> Tensor:
-    """The numbers in a .npy file.
-
-    Raises:
-        MediaError: It is missing, broken, too large, or holds something else.
-    """
-    import numpy
-
-    try:
-        array = numpy.load(path, mmap_mode="r")  # reads the header alone, and no objects
-        if array.nbytes > LIMITS.output_bytes or array.dtype.kind not in "fiu":
-            raise ValueError
-        return torch.from_numpy(numpy.array(array, dtype=numpy.float32))
-    except (OSError, ValueError, EOFError) as error:
-        missing = isinstance(error, FileNotFoundError)
-        found = "there is no such file" if missing else "it is no array of numbers, or too large a one"
-        raise MediaError(
-            f"{path.name}: {found}; depth as .npy holds numbers that grow as things come nearer, (H, W) or (T, H, W); "
-            f"{'check the path' if missing else 'export it again'}",
-            code="media_missing" if missing else "media_corrupt",
-        ) from None
-
-
-def given_structure(given: Tensor, window: Shape) -> Tensor:
-    """Depth and motion that are given, checked."""
-    height, width, most = window.height, window.width, window.num_frames
-    if given.ndim != 4 or given.shape[::2] != (3, height) or given.shape[3] != width or not 1 <= given.shape[1] <= most:
-        raise TaskError(
-            f"structure has shape {tuple(given.shape)}; (3, T, {height}, {width}) with 1 to {most} frames fits; "
-            "resize or cut it",
-            code="control_invalid",
-        )
-    if not given.is_floating_point() or not (given.abs() <= 1).all():
-        raise TaskError(
-            f"structure is {str(given.dtype).removeprefix('torch.')} with values outside [-1, 1] or not finite; floats "
-            "in [-1, 1] fit; make it by `structure_clip`",
-            code="control_invalid",
-        )
-    return given.float().cpu()

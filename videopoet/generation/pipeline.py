@@ -25,7 +25,7 @@ from videopoet.generation.masked_decoding import MaskedSampling
 from videopoet.generation.movie import Movie
 from videopoet.generation.poet_folder import Parts
 from videopoet.generation.reconstruction import Reconstruction
-from videopoet.generation.request import Request, Settings
+from videopoet.generation.request import Request, Settings, check_number
 from videopoet.generation.result import Result
 from videopoet.generation.story import Story
 from videopoet.generation.storyboard import Storyboard
@@ -308,6 +308,7 @@ class VideoPoet:
         factor: int = 2,
         *,
         prompt: str | None = None,
+        start: float | None = None,
         seed: int | None = None,
         progress: bool = True,
         **sampling: Any,
@@ -318,13 +319,15 @@ class VideoPoet:
             media: A Video or an Image, or the path of a clip.
             factor: 2 or 4.
             prompt: What is to be seen.
+            start: Seconds into the clip at which it begins to be used.
             seed: The same one gives the same result.
             progress: Show a bar, if standard error is a terminal.
             sampling: Fields of `MaskedSampling`, where they are not to be the model's settings.
 
         Raises:
-            TaskError: The model has no super-resolution, the factor does not fit, or the prompt cannot be read.
-            MediaError: The file is missing, broken or too large.
+            TaskError: The model has no super-resolution, the factor or `start` does not fit, or the prompt cannot be
+                read.
+            MediaError: The file is missing, broken, too large, or ends before `start`.
             ConfigError: A field that `MaskedSampling` does not have, or a value that does not fit.
         """
         parts = self.parts
@@ -337,24 +340,37 @@ class VideoPoet:
                 code="input_missing",
             )
         ids = None if prompt is None else torch.tensor(parts.text_encoder.encode(prompt))
-        own = media if isinstance(media, Image) else given.untouched_clip(media)
+        if start is not None:
+            check_number("start", start)
+            if isinstance(media, Image):
+                raise TaskError(
+                    f"upscaling was given start ({start:g}) and a picture, which has no moments; it goes with a clip; "
+                    "leave it out",
+                    code="input_unexpected",
+                )
+        own = media if isinstance(media, Image) else given.untouched_clip(media, start)
         seed = runtime.drawn_seed() if seed is None else seed
         total = upscaling.num_steps(parts, own.num_frames if isinstance(own, Video) else 1, factor, choosing)
         with runtime.progress(total, "upscaling", enabled=progress) as advance:
             made = upscaling.upscale(parts, own, factor, ids, seed, choosing, faithful=True, on_step=advance)
         metadata = {"generator": f"videopoet {__version__}", "model": parts.settings.name, "prompt": prompt}
-        metadata |= {"seed": seed, "upscale": factor, **choosing.to_dict()}
+        metadata |= {"start": start, "seed": seed, "upscale": factor, **choosing.to_dict()}
         return Result(made, {key: value for key, value in metadata.items() if value is not None})
 
-    def reconstruct(self, video: str | Path | Video) -> Reconstruction:
+    def reconstruct(self, video: str | Path | Video, *, start: float | None = None) -> Reconstruction:
         """See a clip, at the model's size and frame rate, through its tokens, sound included.
 
         As many frames are kept as fit the tokenizer's grid; frames at the end that do not are left out.
 
+        Args:
+            video: A Video, or the path of a clip.
+            start: Seconds into it at which it begins to be used.
+
         Raises:
-            MediaError: The file is missing, broken or too long.
+            TaskError: `start` is no number of seconds that fits.
+            MediaError: The file is missing, broken, too long, or ends before `start`.
         """
-        return reconstruction.reconstruct(self.parts, video)
+        return reconstruction.reconstruct(self.parts, video, start)
 
     def describe(self) -> dict[str, Any]:
         """What the poet consists of and what it makes, as plain values."""

@@ -11,6 +11,7 @@ import torch
 from videopoet import runtime
 from videopoet.generation import given
 from videopoet.generation.poet_folder import Parts
+from videopoet.generation.request import check_number
 from videopoet.generation.window import Window
 from videopoet.media.quality import psnr, ssim
 from videopoet.media.resample import resample_audio
@@ -29,14 +30,17 @@ class Reconstruction:
     """Of the picture: bits of its codes over height x width x frames."""
 
 
-def reconstruct(parts: Parts, video: str | Path | Video) -> Reconstruction:
+def reconstruct(parts: Parts, video: str | Path | Video, start: float | None = None) -> Reconstruction:
     """See a clip through the tokens of a poet; `VideoPoet.reconstruct` says more.
 
     Raises:
-        MediaError: The file is missing, broken or too long.
+        TaskError: `start` is no number of seconds that fits.
+        MediaError: The file is missing, broken, too long, or ends before `start`.
     """
+    if start is not None:
+        check_number("start", start)
     window, tokenizer = Window(parts), parts.video_tokenizer
-    clip = given.clip(video, window)
+    clip = given.kept_clip(video, window, start, "this takes")
     num_frames = 1 + (clip.num_frames - 1) // tokenizer.time_stride * tokenizer.time_stride
     original = Video(clip.frames[:, :num_frames], clip.frame_rate)
     codes = window.encode(original.pixels())

@@ -160,9 +160,10 @@ class Request:
         task = find_task(self.task)
         for name in (field.name for field in fields(self) if field.name != "task"):
             if (value := getattr(self, name)) is not None:
-                _check_kind(name, value)
                 if name in _RANGES:
-                    _check_range(name, value, _RANGES[name])
+                    check_number(name, value)
+                else:
+                    _check_kind(name, value, *_KINDS[name])
         _check_given(task, self)
         for name in ("prompt", "negative_prompt"):
             if len(getattr(self, name) or "") > LONGEST_PROMPT:
@@ -305,24 +306,22 @@ def _sizes(task: Task) -> tuple[str, ...]:
     return ("seconds", "num_frames", "height", "width")
 
 
-def _check_kind(name: str, value: Any) -> None:
-    if name in _RANGES:
-        fits = isinstance(value, (int, float) if _RANGES[name].kind is float else int) and not isinstance(value, bool)
-        wanted = "a whole number" if _RANGES[name].kind is int else "a number"
-    else:
-        kinds, wanted = _KINDS[name]
-        fits = isinstance(value, kinds)
-    if not fits:
+def check_number(name: str, value: Any) -> None:
+    """Refuse a number that the field of this name does not take.
+
+    Raises:
+        TaskError: It is of another kind or out of range.
+    """
+    kind, least, most, hint = _RANGES[name]
+    _check_kind(name, value, (int, float) if kind is float else int, "a whole number" if kind is int else "a number")
+    if not least <= value <= most:  # which a NaN is not either
+        raise TaskError(f"{name} is {value}; it must be from {_number(least)} to {_number(most)}; {hint}", code="range")
+
+
+def _check_kind(name: str, value: Any, kinds: Any, wanted: str) -> None:
+    if not isinstance(value, kinds) or (isinstance(value, bool) and name in _RANGES):
         raise TaskError(
             f"{name} is {_shown(value)} ({type(value).__name__}); it must be {wanted}; correct it", code="type"
-        )
-
-
-def _check_range(name: str, value: float, limits: _Range) -> None:
-    if not limits.least <= value <= limits.most:  # which a NaN is not either
-        raise TaskError(
-            f"{name} is {value}; it must be from {_number(limits.least)} to {_number(limits.most)}; {limits.hint}",
-            code="range",
         )
 
 
