@@ -304,9 +304,10 @@ def test_reconstruct_prints_what_the_tokens_keep(bundled, tmp_path, capsys):
     figures = json.loads(capsys.readouterr().out)
     assert figures["psnr"] > 20
     assert 0 < figures["ssim"] <= 1
-    assert figures["bits_per_pixel"] > 0
+    assert figures["bits_per_pixel"] > 0 and not figures["warnings"]
     assert (tmp_path / "seen.mp4").exists()
     assert cli.run(["reconstruct", str(tmp_path / "000000.mp4"), "--start", "0.75"]) == 0
+    assert "warning: the clip has 11 frames at 8 a second; the tokens hold the first 9" in capsys.readouterr().err
     assert cli.run(["reconstruct", str(tmp_path / "000000.mp4"), "--start", "90"]) == 3
     assert "start is 90 s and it ends after" in capsys.readouterr().err
 

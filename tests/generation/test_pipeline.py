@@ -468,13 +468,17 @@ def test_a_reconstruction_keeps_what_fits_the_grid(poet, random_clip, random_sou
     assert 0 < seen.psnr < 40 and -1 <= seen.ssim <= 1
 
 
-def test_a_reconstruction_begins_at_start(poet, random_clip, tmp_path):
+def test_a_reconstruction_begins_at_start_and_says_what_it_leaves_out(poet, random_clip, tmp_path):
     clip = random_clip(40, height=16, width=32)
     clip.save(tmp_path / "clip.mkv")
     seen = poet.reconstruct(tmp_path / "clip.mkv", start=1.0)
     assert seen.video.num_frames == 29
     rest = poet.reconstruct(read_video(tmp_path / "clip.mkv", start=1.0))
     assert torch.equal(seen.video.frames, rest.video.frames) and seen.psnr == rest.psnr
+    cut, ending = seen.warnings
+    assert "32x16 and is used at 16x16: the middle 50% of its width; crop it yourself" in cut
+    assert "has 32 frames at 8 a second; the tokens hold the first 29" in ending
+    assert not poet.reconstruct(random_clip(17, height=32, width=32)).warnings
     with pytest.raises(MediaError, match=r"start is 9 s and it ends after 5\.00 s"):
         poet.reconstruct(clip, start=9)
     with pytest.raises(TaskError, match="start is nan; it must be from 0 to"):

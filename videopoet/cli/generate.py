@@ -232,13 +232,14 @@ def reconstruct(
     from videopoet import VideoPoet
 
     seen = VideoPoet.from_pretrained(model, device=device).reconstruct(video, start=start)
+    warnings = [*seen.warnings, *unheard(seen.video, output)]
     if output is not None:
         seen.video.save(output)
-        for warning in unheard(seen.video, output):
-            say(f"warning: {warning}")
+    for warning in warnings:
+        say(f"warning: {warning}")
     if as_json:
         figures = {"psnr": seen.psnr, "ssim": seen.ssim, "bits_per_pixel": seen.bits_per_pixel}
-        print_json({**figures, "output": output and str(output)})
+        print_json({**figures, "output": output and str(output), "warnings": warnings})
     else:
         print(f"PSNR {seen.psnr:.2f} dB, SSIM {seen.ssim:.4f}, {seen.bits_per_pixel:.4f} bits per pixel")
 

@@ -32,6 +32,11 @@ SAME_SHAPE = 0.02
 """How much two shapes, width over height, may differ and still count as one."""
 SILENT = 1e-4
 """Samples that are all nearer to 0 than this are no sound."""
+OTHER_SHAPES = (
+    "outpainting without a mask keeps a clip whole, and --height and --width choose another shape where task and model "
+    "make it"
+)
+"""What to do about a clip that is cut to the window's shape."""
 MOMENT = 0.1
 """Seconds beyond a window that are read of a sound, to know whether there is more of it."""
 HELD_SHARE = 0.9
@@ -281,7 +286,7 @@ def same_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:
     return abs(size[1] / size[0] * other[0] - other[1]) <= max(1.0, SAME_SHAPE * other[1])
 
 
-def say_cut(given: str | Path | Image | Video, window: Shape, warnings: list[str]) -> None:
+def say_cut(given: str | Path | Image | Video, window: Shape, warnings: list[str], remedy: str = OTHER_SHAPES) -> None:
     """Warn where a picture or clip is of another shape than the window, which shows its middle alone.
 
     Raises:
@@ -293,8 +298,7 @@ def say_cut(given: str | Path | Image | Video, window: Shape, warnings: list[str
     share = window.width / window.height * height / width
     warnings.append(
         f"what is given is {width}x{height} and is used at {window.width}x{window.height}: the middle "
-        f"{100 * min(share, 1 / share):.0f}% of its {'width' if share < 1 else 'height'}; outpainting without a mask "
-        "keeps a clip whole, and --height and --width choose another shape where task and model make it"
+        f"{100 * min(share, 1 / share):.0f}% of its {'width' if share < 1 else 'height'}; {remedy}"
     )
 
 

@@ -360,7 +360,7 @@ class VideoPoet:
     def reconstruct(self, video: str | Path | Video, *, start: float | None = None) -> Reconstruction:
         """See a clip, at the model's size and frame rate, through its tokens, sound included.
 
-        As many frames are kept as fit the tokenizer's grid; frames at the end that do not are left out.
+        As many frames are kept as fit the tokenizer's grid; warnings say what is left out, at the sides or the end.
 
         Args:
             video: A Video, or the path of a clip.

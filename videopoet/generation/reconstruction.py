@@ -28,6 +28,8 @@ class Reconstruction:
     ssim: float
     bits_per_pixel: float
     """Of the picture: bits of its codes over height x width x frames."""
+    warnings: tuple[str, ...] = ()
+    """What of the clip was left out."""
 
 
 def reconstruct(parts: Parts, video: str | Path | Video, start: float | None = None) -> Reconstruction:
@@ -39,9 +41,16 @@ def reconstruct(parts: Parts, video: str | Path | Video, start: float | None = N
     """
     if start is not None:
         check_number("start", start)
-    window, tokenizer = Window(parts), parts.video_tokenizer
+    window, tokenizer, warnings = Window(parts), parts.video_tokenizer, []
     clip = given.kept_clip(video, window, start, "this takes")
-    num_frames = 1 + (clip.num_frames - 1) // tokenizer.time_stride * tokenizer.time_stride
+    given.say_cut(video, window, warnings, "crop it yourself to see another part")
+    stride = tokenizer.time_stride
+    num_frames = 1 + (clip.num_frames - 1) // stride * stride
+    if num_frames < clip.num_frames:
+        warnings.append(
+            f"the clip has {clip.num_frames} frames at {clip.frame_rate:g} a second; the tokens hold the first "
+            f"{num_frames}, one and then {stride} at a time"
+        )
     original = Video(clip.frames[:, :num_frames], clip.frame_rate)
     codes = window.encode(original.pixels())
     seen = Video.from_pixels(window.decode(codes), clip.frame_rate, _heard(parts, clip.audio, original.seconds))
@@ -50,6 +59,7 @@ def reconstruct(parts: Parts, video: str | Path | Video, start: float | None = N
         psnr(seen.frames, original.frames),
         ssim(seen.frames, original.frames),
         codes.numel() * math.log2(tokenizer.num_codes) / (num_frames * window.height * window.width),
+        tuple(warnings),
     )
 
 
