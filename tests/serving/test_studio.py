@@ -1,8 +1,12 @@
 """The studio in a real browser: from words to a clip that plays, a painted mask, takes, and errors as sentences."""
 
+import base64
 import json
 
 import pytest
+import torch
+
+from videopoet.media.types import Video
 
 for name in ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "httpx"):
     pytest.importorskip(name)
@@ -63,6 +67,28 @@ def test_a_painted_mask_is_what_is_replaced(page, running):
     page.press("Make it")
     job = running.look(done(page, 4))
     assert job["task"] == "inpainting" and job["inputs"] == ["mask", "video"]
+
+
+def test_the_frame_that_is_painted_on_is_that_at_start(page, tmp_path):
+    frames = torch.zeros(3, 16, 64, 64, dtype=torch.uint8)
+    frames[0, :8], frames[2, 8:] = 250, 250  # red for a second, then blue
+    Video(frames, 8.0).save(tmp_path / "clip.mp4")
+    held = base64.b64encode((tmp_path / "clip.mp4").read_bytes()).decode()
+    page.run(
+        "(async () => { const { paint } = await import('/studio/painter.js');"
+        f" const bytes = Uint8Array.from(atob('{held}'), (one) => one.charCodeAt(0));"
+        " const file = new File([bytes], 'clip.mp4', { type: 'video/mp4' });"
+        " window.paintAt = (start) => { window.said = '';"
+        " paint({ file }, 'Paint', start).catch((error) => (window.said = error.message)); }; })()"
+    )
+    for start, colour in ((0, [250, 0, 0]), (1, [0, 0, 250]), (1.5, [0, 0, 250])):
+        page.run(f"window.paintAt({start})")
+        page.wait("document.querySelector('#painter').open")
+        context = "document.querySelector('#painter canvas').getContext('2d')"
+        assert page.run(f"[...{context}.getImageData(9, 9, 1, 1).data].slice(0, 3)") == pytest.approx(colour, abs=25)
+        page.press("Cancel", "#painter")
+    page.run("window.paintAt(5)")
+    page.wait("window.said.startsWith('The clip ends after 2.00 seconds and is to begin at 5')")
 
 
 def test_an_error_is_a_sentence(page):

@@ -155,7 +155,9 @@ function maskField(input, task, redraw) {
   const open = button(painted ? "Paint again" : "Paint it", async () => {
     const video = given.files.video;
     if (!video) return note("Choose the clip first; then paint on it.");
-    const blob = await paint(video, keeps ? "Paint what is made new; the rest is kept" : "Paint what to replace");
+    const start = task.settings.some((one) => one.name === "start") ? Number(given.fields.start) : 0;
+    const title = keeps ? "Paint what is made new; the rest is kept" : "Paint what to replace";
+    const blob = await paint(video, title, start || 0).catch((error) => note(error.message));
     if (blob) give("mask", { file: blob, kind: "image" });
     redraw();
   });

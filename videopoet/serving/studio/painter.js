@@ -1,12 +1,12 @@
-// A mask painted on the first frame of a clip: white where something is to be made.
+// A mask painted on the first frame that is used of a clip: white where something is to be made.
 
 import * as api from "./api.js";
 import { button, element } from "./elements.js";
 
 const SIDE = 512;
 
-/** Let a person paint; a PNG with the shape of the clip, or null when they change their mind. */
-export async function paint(medium, title) {
+/** Let a person paint on the frame at `start` seconds; a PNG with the shape of the clip, or null when they change their mind. */
+export async function paint(medium, title, start = 0) {
   const dialog = document.querySelector("#painter");
   const video = element("video", { muted: true, playsinline: true, preload: "auto" });
   video.src = medium.file ? URL.createObjectURL(medium.file) : await api.media(medium.id);
@@ -14,6 +14,7 @@ export async function paint(medium, title) {
     video.onloadeddata = resolve;
     video.onerror = () => reject(new Error("This clip cannot be shown here; choose a region by its name."));
   });
+  if (start > 0) await seek(video, start);
   const scale = SIDE / Math.max(video.videoWidth, video.videoHeight);
   const size = { width: Math.round(video.videoWidth * scale), height: Math.round(video.videoHeight * scale) };
   const picture = element("canvas", size);
@@ -68,5 +69,17 @@ export async function paint(medium, title) {
     dialog.onclose = () => resolve(null);
     dialog.showModal();
     mask.focus();
+  });
+}
+
+/** Show the frame that is on screen at `start` seconds, which is the first one that the server uses. */
+async function seek(video, start) {
+  if (start >= video.duration) {
+    throw new Error(`The clip ends after ${video.duration.toFixed(2)} seconds and is to begin at ${start}; choose an earlier second to paint on it.`);
+  }
+  await new Promise((resolve, reject) => {
+    video.onseeked = resolve;
+    video.onerror = () => reject(new Error(`This clip cannot be shown at ${start} seconds; choose a region by its name.`));
+    video.currentTime = start + 1e-4; // a time that a frame begins at shows that frame, and not the one before
   });
 }
