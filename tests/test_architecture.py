@@ -24,6 +24,7 @@ ROWS = (
     ("serving",),
     ("presets",),
     ("cli",),
+    ("__main__",),
 )
 ROW = {part: number for number, row in enumerate(ROWS) for part in row}
 DOTTED = re.compile(r"videopoet(\.[A-Za-z_]\w*)+")

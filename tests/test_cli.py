@@ -262,9 +262,10 @@ def test_help_and_version_answer_without_torch():
     assert finished.stdout.splitlines()[-2:] == [f"videopoet {videopoet.__version__}", "[]"]
 
 
+@pytest.mark.parametrize("module", ["videopoet", "videopoet.cli"])
 @pytest.mark.parametrize(("arguments", "exit_code"), [(["tasks"], 0), ([], 0), (["--nonsense"], 2)])
-def test_the_program_exits_with_the_code(arguments, exit_code):
-    command = [sys.executable, "-m", "videopoet.cli", *arguments]
+def test_the_program_exits_with_the_code(module, arguments, exit_code):
+    command = [sys.executable, "-m", module, *arguments]
     assert subprocess.run(command, capture_output=True).returncode == exit_code
 
 

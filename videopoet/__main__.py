@@ -1,0 +1,3 @@
+from videopoet.cli import main
+
+main()
