@@ -23,13 +23,44 @@ LONGEST_PROMPT = 2000
 """The most characters of a prompt; how many tokens fit is the text encoder's to say."""
 
 
+class Range(NamedTuple):
+    """What numbers a field takes."""
+
+    kind: type
+    least: float
+    most: float
+    hint: str
+    """What to do about one that does not fit."""
+
+    @property
+    def bounds(self) -> dict[str, Any]:
+        """The same for a pydantic field."""
+        return {"ge": self.least, "le": self.most}
+
+
+RANGES = {
+    "seed": Range(int, 0, 2**64 - 1, "any number in it gives a result of its own"),
+    "start": Range(float, 0, 1e6, "count the seconds from the beginning of the given clip or sound"),
+    "seconds": Range(float, 1e-3, 60, "ask for a shorter clip, or for a film"),
+    "num_frames": Range(int, 1, 1441, "ask for a shorter clip, or for a film"),
+    "height": Range(int, 1, 8192, "choose a size that the model makes"),
+    "width": Range(int, 1, 8192, "choose a size that the model makes"),
+    "temperature": Range(float, 0, 10, "0 always takes the likeliest token"),
+    "top_k": Range(int, 1, 2**20, "leave it out to choose among all tokens"),
+    "top_p": Range(float, 1e-6, 1, "1 chooses among all tokens"),
+    "guidance_scale": Range(float, 0, 100, "1 is no guidance"),
+    "upscale": Range(int, 2, 4, "leave it out for the size that the model makes"),
+}
+"""The limits of every number that a request has: in Python, in a model's settings, over HTTP and in storyboards."""
+
+
 class TaskSampling(BaseConfig):
     """How tokens of one task are chosen, where not as in the other tasks."""
 
-    temperature: float | None = Field(default=None, ge=0, le=10)
-    top_k: int | None = Field(default=None, ge=1)
-    top_p: float | None = Field(default=None, gt=0, le=1)
-    guidance_scale: float | None = Field(default=None, ge=0, le=100)
+    temperature: float | None = Field(default=None, **RANGES["temperature"].bounds)
+    top_k: int | None = Field(default=None, **RANGES["top_k"].bounds)
+    top_p: float | None = Field(default=None, **RANGES["top_p"].bounds)
+    guidance_scale: float | None = Field(default=None, **RANGES["guidance_scale"].bounds)
 
 
 class Settings(BaseConfig):
@@ -68,26 +99,6 @@ class Settings(BaseConfig):
         return Sampling(**(usual | self.task_sampling.get(task, TaskSampling()).model_dump(exclude_none=True)))
 
 
-class _Range(NamedTuple):
-    kind: type
-    least: float
-    most: float
-    hint: str
-
-
-_RANGES = {
-    "seed": _Range(int, 0, 2**64 - 1, "any number in it gives a result of its own"),
-    "start": _Range(float, 0, 1e6, "count the seconds from the beginning of the given clip or sound"),
-    "seconds": _Range(float, 1e-3, 60, "ask for a shorter clip, or for a film"),
-    "num_frames": _Range(int, 1, 1441, "ask for a shorter clip, or for a film"),
-    "height": _Range(int, 1, 8192, "choose a size that the model makes"),
-    "width": _Range(int, 1, 8192, "choose a size that the model makes"),
-    "temperature": _Range(float, 0, 10, "0 always takes the likeliest token"),
-    "top_k": _Range(int, 1, 2**20, "leave it out to choose among all tokens"),
-    "top_p": _Range(float, 1e-6, 1, "1 chooses among all tokens"),
-    "guidance_scale": _Range(float, 0, 100, "1 is no guidance"),
-    "upscale": _Range(int, 2, 4, "leave it out for the size that the model makes"),
-}
 _KINDS = {
     "prompt": (str, "text"),
     "negative_prompt": (str, "text"),
@@ -160,7 +171,7 @@ class Request:
         task = find_task(self.task)
         for name in (field.name for field in fields(self) if field.name != "task"):
             if (value := getattr(self, name)) is not None:
-                if name in _RANGES:
+                if name in RANGES:
                     check_number(name, value)
                 else:
                     _check_kind(name, value, *_KINDS[name])
@@ -312,14 +323,14 @@ def check_number(name: str, value: Any) -> None:
     Raises:
         TaskError: It is of another kind or out of range.
     """
-    kind, least, most, hint = _RANGES[name]
+    kind, least, most, hint = RANGES[name]
     _check_kind(name, value, (int, float) if kind is float else int, "a whole number" if kind is int else "a number")
     if not least <= value <= most:  # which a NaN is not either
         raise TaskError(f"{name} is {value}; it must be from {_number(least)} to {_number(most)}; {hint}", code="range")
 
 
 def _check_kind(name: str, value: Any, kinds: Any, wanted: str) -> None:
-    if not isinstance(value, kinds) or (isinstance(value, bool) and name in _RANGES):
+    if not isinstance(value, kinds) or (isinstance(value, bool) and name in RANGES):
         raise TaskError(
             f"{name} is {_shown(value)} ({type(value).__name__}); it must be {wanted}; correct it", code="type"
         )

@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from videopoet.checkpoint import write_atomically
 from videopoet.errors import TaskError
-from videopoet.generation.request import LONGEST_PROMPT
+from videopoet.generation.request import LONGEST_PROMPT, RANGES
 from videopoet.sequence.cameras import CAMERA_MOVES
 
 Transition = Literal["cut", "fade", "continue"]
@@ -50,7 +50,7 @@ def _some_words(text: Any) -> Any:
 
 Number = Annotated[float, BeforeValidator(_no_bool)]
 Whole = Annotated[int, BeforeValidator(_no_bool)]
-Seed = Annotated[Whole, Field(ge=0, le=2**64 - 1)]
+Seed = Annotated[Whole, Field(**RANGES["seed"].bounds)]
 
 
 class Scene(BaseModel):
@@ -61,7 +61,9 @@ class Scene(BaseModel):
     prompt: Annotated[str, BeforeValidator(_some_words), BeforeValidator(_short_words)] = Field(
         max_length=LONGEST_PROMPT, description="All that is to be seen; the model reads each prompt alone."
     )
-    seconds: Number = Field(default=2.0, gt=0, le=60, description="How long it lasts, to the nearest frame.")
+    seconds: Number = Field(
+        default=2.0, **RANGES["seconds"].bounds, description="How long it lasts, to the nearest frame."
+    )
     camera: Literal[CAMERA_MOVES] | None = Field(default=None, description="How the camera moves.")  # pyright: ignore
     transition: Transition | None = Field(
         default=None, description="How it begins; without it, as the movie's scenes do. The first has the title before."
@@ -96,10 +98,10 @@ class Storyboard(BaseModel):
     sound: bool = True
     seed: Seed = Field(default=0, description="Gives a seed to each scene that has none.")
     negative_prompt: str | None = Field(default=None, max_length=LONGEST_PROMPT)
-    temperature: Number | None = Field(default=None, ge=0, le=10)
-    top_k: Whole | None = Field(default=None, ge=1, le=2**20)
-    top_p: Number | None = Field(default=None, ge=1e-6, le=1)
-    guidance_scale: Number | None = Field(default=None, ge=0, le=100)
+    temperature: Number | None = Field(default=None, **RANGES["temperature"].bounds)
+    top_k: Whole | None = Field(default=None, **RANGES["top_k"].bounds)
+    top_p: Number | None = Field(default=None, **RANGES["top_p"].bounds)
+    guidance_scale: Number | None = Field(default=None, **RANGES["guidance_scale"].bounds)
     idea: str | None = Field(default=None, max_length=LONGEST_PROMPT, description="What it was written from.")
     writer: str | None = Field(default=None, max_length=200, description="Who wrote it.")
 

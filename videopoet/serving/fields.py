@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from videopoet.errors import TaskError
-from videopoet.generation.request import LONGEST_PROMPT, Request
+from videopoet.generation.request import LONGEST_PROMPT, RANGES, Request
 from videopoet.generation.window import Shape
 from videopoet.sequence.cameras import CAMERA_MOVES
 from videopoet.sequence.conditions import REGIONS
@@ -60,20 +60,26 @@ class Fields(BaseModel):
     negative_prompt: Words | None = Field(default=None, description="What to stay away from.")
     camera: str | None = Field(default=None, max_length=40, description=f"One of {', '.join(CAMERA_MOVES)}.")
     start: Number | None = Field(
-        default=None, ge=0, le=1e6, description="Seconds into the given clip or sound at which it begins to be used."
+        default=None,
+        **RANGES["start"].bounds,
+        description="Seconds into the given clip or sound at which it begins to be used.",
     )
-    seconds: Number | None = Field(default=None, ge=0.001, le=60, description="Length of what is made.")
+    seconds: Number | None = Field(default=None, **RANGES["seconds"].bounds, description="Length of what is made.")
     size: str | None = Field(default=None, max_length=20, description='"WxH" in pixels.')
-    width: Whole | None = Field(default=None, ge=1, le=8192)
-    height: Whole | None = Field(default=None, ge=1, le=8192)
-    num_frames: Whole | None = Field(default=None, ge=1, le=1441, description="Length in frames, instead of seconds.")
+    width: Whole | None = Field(default=None, **RANGES["width"].bounds)
+    height: Whole | None = Field(default=None, **RANGES["height"].bounds)
+    num_frames: Whole | None = Field(
+        default=None, **RANGES["num_frames"].bounds, description="Length in frames, instead of seconds."
+    )
     fps: Number | None = Field(default=None, ge=0.1, le=1000, description="Must be the model's frame rate.")
-    seed: Whole | None = Field(default=None, ge=0, le=2**64 - 1, description="The same seed gives the same file.")
-    temperature: Number | None = Field(default=None, ge=0, le=10)
-    top_k: Whole | None = Field(default=None, ge=1, le=2**20)
-    top_p: Number | None = Field(default=None, ge=1e-6, le=1)
-    guidance_scale: Number | None = Field(default=None, ge=0, le=100, description="How closely to follow the words.")
-    upscale: Whole | None = Field(default=None, ge=2, le=4)
+    seed: Whole | None = Field(default=None, **RANGES["seed"].bounds, description="The same seed gives the same file.")
+    temperature: Number | None = Field(default=None, **RANGES["temperature"].bounds)
+    top_k: Whole | None = Field(default=None, **RANGES["top_k"].bounds)
+    top_p: Number | None = Field(default=None, **RANGES["top_p"].bounds)
+    guidance_scale: Number | None = Field(
+        default=None, **RANGES["guidance_scale"].bounds, description="How closely to follow the words."
+    )
+    upscale: Whole | None = Field(default=None, **RANGES["upscale"].bounds)
     sound: bool | None = Field(default=None, description="Make the sound of a clip too.")
     box: Annotated[list[Number], BeforeValidator(_four)] | None = Field(
         default=None, min_length=4, max_length=4, description="Left, top, right, bottom, as shares or in pixels."
