@@ -23,6 +23,19 @@ def test_operations_are_those_that_torch_counts_on_values():
     assert cost.flops == counted.get_total_flops() > 0
 
 
+def test_attention_is_counted_forward_and_backward():
+    with rehearsal.without_values():
+        x, mask = torch.zeros(2, 3, 8, 16, requires_grad=True), torch.ones(8, 8, dtype=torch.bool)
+
+        def attend():
+            return F.scaled_dot_product_attention(x, x, x, attn_mask=mask)
+
+        forward = rehearsal.cost_of(attend, nn.Identity()).flops
+        both = rehearsal.cost_of(lambda: attend().sum().backward(), nn.Identity()).flops
+    product = 2 * 2 * 3 * 8 * 8 * 16
+    assert (forward, both) == (2 * product, 7 * product)
+
+
 def test_memory_is_the_most_that_lived_at_once():
     def compute():
         first = torch.zeros(1000)  # 4,000 bytes

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from videopoet import runtime
 from videopoet.data.mixture import TaskBatch
+from videopoet.models import backbone_attention
 from videopoet.models.language_model import LanguageModel
 from videopoet.sequence.layout import Batch
 from videopoet.training.loop import Losses, Objective
@@ -33,6 +34,7 @@ class NextToken(Objective):
         self.validation = validation
         self.write_samples = write_samples
         self.blocks = model.layers
+        backbone_attention.install(model.backbone)
 
     def __call__(self, batch: TaskBatch, step: int, generator: torch.Generator) -> Losses:
         losses = self.losses(batch)

@@ -12,7 +12,19 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
-from torch.utils.flop_counter import flop_registry
+from torch.utils.flop_counter import flop_registry, register_flop_formula, sdpa_backward_flop_count, sdpa_flop_count
+
+
+# Torch has no formulas for its own attention on a CPU. They are those of other devices, and of the products that a
+# language model in training attends by.
+@register_flop_formula(torch.ops.aten._scaled_dot_product_flash_attention_for_cpu)
+def _attention(queries: Any, keys: Any, values: Any, *_: Any, **__: Any) -> int:
+    return sdpa_flop_count(queries, keys, values)
+
+
+@register_flop_formula(torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward)
+def _attention_backward(gradient: Any, queries: Any, keys: Any, values: Any, *_: Any, **__: Any) -> int:
+    return sdpa_backward_flop_count(gradient, queries, keys, values)
 
 
 @dataclass(frozen=True)
