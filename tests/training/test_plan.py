@@ -7,7 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from videopoet import cli, presets, runtime
 from videopoet.config import override
 from videopoet.data import toybox
-from videopoet.data.mixture import Share
+from videopoet.data.mixture import Share, TaskBatch
 from videopoet.data.tokenizer_batches import Windows
 from videopoet.models import construction, language_model
 from videopoet.models.language_model import LanguageModel
@@ -235,3 +235,40 @@ def test_a_clip_takes_the_weights_and_what_grows_with_its_size():
 def test_a_preset_that_is_not_there_is_refused(capsys):
     assert cli.run(["plan", "tony"]) == 2
     assert "did you mean tiny" in capsys.readouterr().err
+
+
+def test_a_draft_head_is_planned_as_it_is_trained(parts):
+    config = planned(draft_width=48)
+    stage = plan.plan(config.model_copy(update={"stages": ("language_model",)}))[0]
+    (share,) = config.language_model.mixture.shares
+    size, shape = share.batch_size, config.language_model.model
+    with rehearsal.without_values():
+        head = plan.parts_of(config).model.draft_head
+    assert head is not None
+    assert stage.parameters["draft head"] == sum(parameter.numel() for parameter in head.parameters())
+
+    video, audio, words = parts
+    vocabulary = vocabulary_of(words, video, audio)
+    model = construction.from_scratch(shape, vocabulary.size, vocabulary.range("video"), (2, 512), 5)
+    model.add_draft_head(48)
+    batch = rows(parts, size)
+    with FlopCounterMode(display=False) as counted, rehearsal.autocast():
+        losses = NextToken(model.train(), []).losses(TaskBatch("text_to_video", batch))
+        torch.stack([*losses.values()]).sum().backward()
+    start, stop = batch.ranges[batch.targets][0].tolist()
+    num_chosen = int(batch.targets[0].sum())
+    around = (torch.tensor(batch.neighbours) >= 0).any(dim=1)
+    num_drafted = int((batch.targets[0] & around).sum())
+    with rehearsal.without_values():
+        shaped = construction.from_scratch(shape, vocabulary.size, vocabulary.range("video"), (2, 512), 5).train()
+        shaped.add_draft_head(48)
+    found = step_costs.rows_cost(
+        shaped, size, batch.tokens.shape[1], ((start, stop, num_chosen),), True, 1, ((start, stop, num_drafted),)
+    )
+    assert found.flops == pytest.approx(counted.get_total_flops(), rel=0.01)
+
+
+def test_a_draft_head_alone_can_be_planned():
+    training = presets.tiny().language_model.training.model_copy(update={"frozen": ("backbone", "embedding")})
+    both, alone = (of_language_model(planned(draft_width=48, **changes), 1) for changes in ({}, {"training": training}))
+    assert alone.memory < both.memory and alone.flops < both.flops

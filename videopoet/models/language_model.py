@@ -153,7 +153,11 @@ class LanguageModel(nn.Module):
         """
         table = self.head_weight
         config = draft_head.Config(width=table.shape[1], hidden_width=hidden_width)
-        self.draft_head = DraftHead(config).to(table.device, table.dtype)
+        head = DraftHead(config)
+        fresh = head.direct.weight
+        # Weights that have no values, as a plan's, cannot be moved even to where they are.
+        alike = (fresh.device, fresh.dtype) == (table.device, table.dtype)
+        self.draft_head = head if alike else head.to(table.device, table.dtype)
         return self.draft_head
 
     def widen_codes(self, first: int, num_codes: int, wanted: int) -> None:

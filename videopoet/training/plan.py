@@ -201,11 +201,13 @@ def _language_model(config: RunConfig, parts: PlannedParts, gpus: int, teraflops
                 continue
             task = find_task(share.task)
             row = row_of(task, vocabulary, shapes)
-            ranges, counts = row.ranges[row.targets].unique(dim=0, return_counts=True)
-            choices = tuple((start, stop, n) for (start, stop), n in zip(ranges.tolist(), counts.tolist(), strict=True))
-            key = (share.batch_size, len(row.tokens), choices)
+            drafted = ()
+            if model.draft_head is not None:
+                around = torch.tensor(layout.batch_rows([row], vocabulary.special("<pad>")).neighbours)
+                drafted = _choices(row, row.targets & (around >= 0).any(dim=1))
+            key = (share.batch_size, len(row.tokens), _choices(row, row.targets), drafted)
             if key not in costs:
-                costs[key] = step_costs.rows_cost(model, *key, run.training.bf16, gpus)
+                costs[key] = step_costs.rows_cost(model, *key[:3], run.training.bf16, gpus, drafted)
             # Sound, and views that are changed in pixels, are tokenized for each batch.
             views = (*task.given, *task.predict)
             encoding = seen * sum(view.change is not None for view in views)
@@ -280,8 +282,11 @@ def _stage(
             id(table): table.numel() for table in (model.backbone.get_input_embeddings().weight, model.head_weight)
         }
         num_tables, num_places = sum(tables.values()), _count(model.embedding)
-        layers = _count(model) - num_tables - num_places
+        num_drafting = 0 if model.draft_head is None else _count(model.draft_head)
+        layers = _count(model) - num_tables - num_places - num_drafting
         parameters = {"layers": layers, "tables": num_tables, "places and bits": num_places}
+        if num_drafting:
+            parameters["draft head"] = num_drafting
     if adversary is not None:
         parameters["discriminator"] = _count(adversary)
     return StagePlan(
@@ -325,6 +330,12 @@ def row_of(task: Task, vocabulary: Vocabulary, shapes: dict[str, tuple[int, ...]
     return layout.build(task, vocabulary, pieces)
 
 
+def _choices(row: layout.Row, positions: Tensor) -> tuple[tuple[int, int, int], ...]:
+    """Ranges of ids, and how many of these positions choose among each."""
+    ranges, counts = row.ranges[positions].unique(dim=0, return_counts=True)
+    return tuple((start, stop, count) for (start, stop), count in zip(ranges.tolist(), counts.tolist(), strict=True))
+
+
 def _model_of(
     config: RunConfig, video: MagvitV2, audio: SoundStream, words: OwnTokens
 ) -> tuple[LanguageModel, Vocabulary]:
@@ -345,6 +356,9 @@ def _model_of(
         with rehearsal.without_values():
             model = LanguageModel.shaped_as(folder / "language_model")
             vocabulary = widened(model, vocabulary, video)
+    if config.language_model.draft_width and model.draft_head is None:
+        with rehearsal.without_values():
+            model.add_draft_head(config.language_model.draft_width)
     return model.train(), vocabulary
 
 

@@ -64,10 +64,12 @@ def rows_cost(
     choices: tuple[tuple[int, int, int], ...],
     bf16: bool,
     shares: int = 1,
+    drafted: tuple[tuple[int, int, int], ...] = (),
 ) -> Cost:
     """A step on rows of `length` positions, of which so many choose among the ids of each range.
 
-    In `divided_bytes`, of the layers' gradients only one of `shares` parts is kept, from when a layer has its own.
+    `drafted` are those whose tokens the model's draft head guesses too. In `divided_bytes`, of the layers' gradients
+    only one of `shares` parts is kept, from when a layer has its own.
     """
     counts = [batch_size * count for _, _, count in choices]
     sizes = [max(1, language_model.MOST_LOGITS // (stop - start)) for start, stop, _ in choices]
@@ -81,15 +83,19 @@ def rows_cost(
             mask = torch.ones(batch_size, 1, length - 1, length - 1, dtype=torch.bool)
             with rehearsal.autocast(bf16):
                 embeddings = model.embed(tokens, tokens, torch.zeros(*tokens.shape, 3, dtype=torch.long))
-                hidden = model(embeddings, mask, tokens).flatten(0, 1)
+                states = model(embeddings, mask, tokens)
+                hidden = states.flatten(0, 1)
                 # When the loss has its gradients, the layers' backward pass begins.
-                hidden.register_hook(lambda gradient: meter.next_phase())
+                if hidden.requires_grad:
+                    hidden.register_hook(lambda gradient: meter.next_phase())
                 losses = []
                 for each, (start, stop, _) in enumerate(choices):
                     count = counts[each] - (further - num_chunks) * sizes[each] * (each == number)
                     chosen = hidden[torch.zeros(count, dtype=torch.long)]
                     targets = chosen.new_zeros(len(chosen), dtype=torch.long)
                     losses.append(model.loss_within(chosen, targets, start, stop))
+                if model.draft_head is not None:
+                    losses += _draft_losses(model, states, drafted)
                 loss = torch.cat(losses).mean()
             loss.backward()
 
@@ -101,6 +107,21 @@ def rows_cost(
 
     cost = _by_layers(model.num_layers, 1, lambda num_layers: at(num_layers, 0))
     return cost.extended(further, at(1, 0), at(1, 1)) if further else cost
+
+
+def _draft_losses(model: LanguageModel, states: Tensor, drafted: tuple[tuple[int, int, int], ...]) -> list[Tensor]:
+    """Losses of the guesses that the draft head makes from hidden states (B, L, D)."""
+    size, count = len(states), sum(number for _, _, number in drafted)
+    tokens, wanted = torch.zeros(states.shape[:2], dtype=torch.long), torch.zeros(size, count, dtype=torch.long)
+    placed = model.embedding.of_places(tokens, torch.zeros(*tokens.shape, 3, dtype=torch.long))
+    around = torch.zeros(size, count, 2, dtype=torch.long)
+    guesses = model.draft(states, tokens, tokens, placed, wanted, around).flatten(0, 1)
+    losses = []
+    for start, stop, number in drafted:
+        chosen = guesses if number == count else guesses[torch.zeros(size * number, dtype=torch.long)]
+        targets = chosen.new_zeros(len(chosen), dtype=torch.long)
+        losses.append(model.loss_within(chosen, targets, start, stop, head_learns=False))
+    return losses
 
 
 def pairs_cost(
