@@ -57,7 +57,8 @@ def main() -> None:
             if parts.super_resolution is not None:
                 words = torch.tensor(parts.text_encoder.encode(scene.caption))
                 for name, clip in (("upscaled", seen), ("upscaled_own", own)):
-                    made = upscaling.upscale(parts, clip, 2, words, seed, sampling, faithful=clip is own)
+                    choosing = upscaling.keeping(sampling) if clip is own else sampling
+                    made = upscaling.upscale(parts, clip, 2, words, seed, choosing)
                     assert isinstance(made, Video)
                     clips[name] = made.pixels()
             true = Video.from_pixels(truth, 1.0).frames

@@ -51,12 +51,12 @@ def test_without_super_resolution_only_the_ceiling_and_bicubic_are_measured(answ
 def test_an_upscaler_that_interpolates_gains_nothing(answer, parts, monkeypatch):
     parts.super_resolution, asked = "one that interpolates", []
 
-    def interpolate(parts, clip, factor, words, seed, sampling, faithful):
-        asked.append((faithful, sampling.num_steps))
+    def interpolate(parts, clip, factor, words, seed, sampling):
+        asked.append((sampling.faithfulness, sampling.num_steps))
         pixels = upscaling.bicubic(clip.pixels(), factor * clip.height, factor * clip.width)
         return Video.from_pixels(pixels, clip.frame_rate)
 
     monkeypatch.setattr(upscaling, "upscale", interpolate)
     figures = answer("--num-steps", "7")
-    assert asked == [(False, 7), (True, 7)] * 3
+    assert asked == [(0, 7), (1, 7)] * 3
     assert abs(figures["gain_db_upscaled"]) < 0.01 and abs(figures["gain_db_upscaled_own"]) < 0.05

@@ -88,12 +88,16 @@ def test_a_faithful_clip_scaled_down_again_is_what_was_given(large):
     ramp = torch.linspace(60, 190, 16)
     frames = (ramp[:, None] + ramp) / 2
     clip = Video(frames.expand(3, 9, 16, 16).round().to(torch.uint8), 8.0)
-    free, faithful = (upscaling.upscale(large.parts, clip, faithful=kept).frames.float() for kept in (False, True))
+    free, halfway, faithful = (
+        upscaling.upscale(large.parts, clip, sampling=MaskedSampling(faithfulness=share)).frames.float()
+        for share in (0, 0.5, 1)
+    )
 
     def error(made):
         return (upscaling.bicubic(made, 16, 16) - clip.frames.float()).abs().mean()
 
     assert error(faithful) < 0.5 * error(free)
+    assert error(faithful) < error(halfway) < error(free)
     assert not torch.equal(faithful, upscaling.bicubic(clip.frames.float(), 32, 32))
 
 
@@ -224,15 +228,15 @@ def test_what_would_not_fit_into_memory_is_refused(large):
 def test_what_was_given_is_still_there_when_a_larger_result_is_scaled_down_again(large, random_clip, monkeypatch):
     asked = []
 
-    def upscale(parts, media, *rest, faithful, **more):
-        asked.append(faithful)
+    def upscale(parts, media, factor, prompt, seed, sampling, **more):
+        asked.append((sampling or parts.settings.upscaling).faithfulness)
         return media
 
     monkeypatch.setattr(upscaling, "upscale", upscale)
     for task in ("text_to_video", "video_continuation", "inpainting"):
         given = {"prompt": "a ball"} if task == "text_to_video" else {"video": random_clip(17)}
         large.generate(task, upscale=2, seed=0, sound=False, progress=False, **given)
-    assert asked == [False, True, True]
+    assert asked == [0, 1, 1]
 
 
 def test_guidance_towards_words_that_are_not_there_is_refused(large, random_clip):

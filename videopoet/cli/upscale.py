@@ -33,6 +33,9 @@ def upscale(
     low_resolution_guidance: Annotated[
         float | None, typer.Option(help="How closely to follow the clip's own codes; 1 is off.")
     ] = None,
+    faithfulness: Annotated[
+        float | None, typer.Option(help="1, the default, keeps the clip and makes only what is finer; 0 makes it anew.")
+    ] = None,
     metadata: Annotated[bool, typer.Option(help="Keep prompt, seed, model and settings in the file.")] = True,
     as_json: AsJson = False,
 ) -> None:
@@ -43,6 +46,7 @@ def upscale(
         "temperature": temperature,
         "text_guidance": text_guidance,
         "low_resolution_guidance": low_resolution_guidance,
+        "faithfulness": faithfulness,
     }
     sampling = {name: value for name, value in sampling.items() if value is not None}
     seed = secrets.randbelow(2**31) if seed is None else seed

@@ -80,7 +80,7 @@ def make(
                         factor,
                         composition.prompt,
                         composition.seed,
-                        faithful=composition.keeps_pixels,
+                        upscaling.keeping(parts.settings.upscaling) if composition.keeps_pixels else None,
                         on_step=lambda: steps.advance(1),
                     )
                     composition.show_again(made[number])

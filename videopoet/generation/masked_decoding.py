@@ -32,6 +32,9 @@ class MaskedSampling(BaseConfig):
     """The same for the low-resolution codes."""
     noise: float = Field(default=0.0, ge=0, le=1)
     """The share of low-resolution codes that the model is told may be wrong: more makes it trust them less."""
+    faithfulness: float = Field(default=0.0, ge=0, le=1)
+    """How much is put right in the pixels of what the result, scaled down again, has other than the small clip; at 1 it
+    is that clip, and only what is finer comes from the model."""
 
 
 def masked_share(progress: Tensor) -> Tensor:

@@ -313,7 +313,7 @@ class VideoPoet:
         progress: bool = True,
         **sampling: Any,
     ) -> Result:
-        """Make a clip or picture of one's own larger; scaled down again, it is what was given.
+        """Make a clip or picture of one's own larger; scaled down again, it is what was given (`faithfulness` 1).
 
         Args:
             media: A Video or an Image, or the path of a clip.
@@ -332,7 +332,7 @@ class VideoPoet:
         """
         parts = self.parts
         upscaling.check(parts, factor)
-        choosing = MaskedSampling(**(parts.settings.upscaling.to_dict() | sampling))
+        choosing = MaskedSampling(**(upscaling.keeping(parts.settings.upscaling).to_dict() | sampling))
         if prompt is None and "text_guidance" in sampling and choosing.text_guidance != 1:
             raise TaskError(
                 f"text_guidance is {choosing.text_guidance:g} and there is no prompt to follow; give one, or leave "
@@ -352,7 +352,7 @@ class VideoPoet:
         seed = runtime.drawn_seed() if seed is None else seed
         total = upscaling.num_steps(parts, own.num_frames if isinstance(own, Video) else 1, factor, choosing)
         with runtime.progress(total, "upscaling", enabled=progress) as advance:
-            made = upscaling.upscale(parts, own, factor, ids, seed, choosing, faithful=True, on_step=advance)
+            made = upscaling.upscale(parts, own, factor, ids, seed, choosing, on_step=advance)
         metadata = {"generator": f"videopoet {__version__}", "model": parts.settings.name, "prompt": prompt}
         metadata |= {"start": start, "seed": seed, "upscale": factor, **choosing.to_dict()}
         return Result(made, {key: value for key, value in metadata.items() if value is not None})

@@ -59,7 +59,6 @@ def upscale(
     prompt: Tensor | None = None,
     seed: int = 0,
     sampling: MaskedSampling | None = None,
-    faithful: bool = False,
     on_step: Callable[[], None] = lambda: None,
 ) -> Media:
     """A clip or picture with `factor` times as many pixels a side; sound and rate stay.
@@ -71,8 +70,6 @@ def upscale(
         prompt: Ids of what it shows, (L,).
         seed: Of all that is drawn.
         sampling: How to choose; None is as the poet's settings say.
-        faithful: Scaled down again, the result is what was given: only what is finer comes from the model. For media
-            that did not come out of the tokenizer, which loses some of them.
         on_step: Called after each step of the decoding; what it raises ends the work.
 
     Raises:
@@ -89,12 +86,15 @@ def upscale(
     text = torch.empty(1, 0, dtype=torch.int64) if prompt is None else prompt[None, : model.config.longest_text]
     for stage in range(round(math.log2(factor))):
         generator = runtime.generator(seed, "upscaling", stage)
-        frames = _doubled(
-            parts, model, frames, text, sampling or parts.settings.upscaling, faithful, generator, on_step
-        )
+        frames = _doubled(parts, model, frames, text, sampling or parts.settings.upscaling, generator, on_step)
     if isinstance(media, Image):
         return Image(frames[:, 0])
     return Video(frames, media.frame_rate, media.audio)
+
+
+def keeping(sampling: MaskedSampling) -> MaskedSampling:
+    """The same, for pixels that are to be kept: those that were given, of which the tokenizer loses some."""
+    return sampling.model_copy(update={"faithfulness": 1.0})
 
 
 def bicubic(pixels: Tensor, height: int, width: int) -> Tensor:
@@ -111,7 +111,6 @@ def _doubled(
     frames: Tensor,
     text: Tensor,
     sampling: MaskedSampling,
-    faithful: bool,
     generator: torch.Generator,
     on_step: Callable[[], None],
 ) -> Tensor:
@@ -134,8 +133,8 @@ def _doubled(
                 codes[:, : known_codes.shape[1]] = known_codes
             codes = decode(model, codes, low_codes, text.to(parts.device), sampling, [generator], on_step)
             high = tokenizer.decode(codes)[0].float().cpu()
-        if faithful:
-            high = high + bicubic(low - bicubic(high, *low.shape[2:]), *high.shape[2:])
+        if sampling.faithfulness:
+            high = high + sampling.faithfulness * bicubic(low - bicubic(high, *low.shape[2:]), *high.shape[2:])
         new = min(start + most, num_frames) - done
         pixels = high[:, done - start : done - start + new, : 2 * height, : 2 * width]
         made[:, done : done + new] = Video.from_pixels(pixels, 1.0).frames
