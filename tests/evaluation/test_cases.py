@@ -27,6 +27,26 @@ def test_the_truth_through_the_tokenizers_has_the_shape_of_the_truth(cases_of, s
             assert right.audio.samples.shape == seen.audio.samples.shape
 
 
+@pytest.mark.parametrize("suite", SUITES)
+def test_an_answer_that_holds_given_pixels_is_looked_at_through_the_tokenizer(cases_of, suite):
+    case = cases_of(suite)[0]
+    seen = case.looked_at(case.right).seen
+    if suite in ("video_continuation", "inpainting", "outpainting"):
+        assert seen is not None and case.through_tokens.video is not None
+        assert torch.equal(seen.frames, case.through_tokens.video.frames)
+    else:
+        assert seen is None
+
+
+def test_what_is_looked_at_is_what_the_oracle_reads(cases_of):
+    case = cases_of("video_continuation")[0]
+    truth, ceiling = case.right.video, case.through_tokens.video
+    plain, looked_at = Take(video=truth).reading, Take(video=ceiling, seen=truth).reading
+    assert plain is not None and looked_at is not None
+    assert looked_at.reason == plain.reason and looked_at.camera == plain.camera
+    assert torch.equal(looked_at.subjects[0].track.nan_to_num(-1), plain.subjects[0].track.nan_to_num(-1))
+
+
 def test_landings_that_are_heard_as_one_count_once(cases_of):
     for case in cases_of("video_to_audio", 6):
         times = case.truth.impacts

@@ -6,7 +6,7 @@ Cases are scenes of the toy box's test split, which nothing is trained on; `suit
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -78,6 +78,8 @@ class Take:
     """What it took to make."""
     other: Take | None = None
     """The answer to the case's `other`, from the same seed."""
+    seen: Video | None = None
+    """What the oracle looks at in place of the clip."""
     known: ClipReading | None = None
     """What the oracle would read, where a baseline computes that and no pixels."""
 
@@ -98,7 +100,8 @@ class Take:
         if self.known is not None or self.video is None:
             return self.known
         sound = self._mono()
-        pixels, rate = self.video.pixels(), self.video.frame_rate
+        seen = self.seen or self.video
+        pixels, rate = seen.pixels(), seen.frame_rate
         return read_clip(pixels, rate, sound, self.audio.sample_rate if self.audio and sound is not None else None)
 
     @cached_property
@@ -169,6 +172,17 @@ class Case:
             audio = Audio(decoded.contiguous(), window.sample_rate)
         num_codes = window.parts.video_tokenizer.num_codes if codes is not None else None
         return Take(video, audio, right.text, codes, num_codes, agreement)
+
+    def looked_at(self, take: Take) -> Take:
+        """A model's answer as the oracle is to look at it: with given pixels in it, all of it through the tokenizer.
+
+        Those pixels are sharp and what is made beside them is as soft as the tokenizer leaves it, which is no scene of
+        the toy box, however well it goes on. The ceiling has one softness too.
+        """
+        if take.video is None or "video" not in self.given or "video" not in self.task.gives:
+            return take
+        codes = self.window.encode(take.video.pixels())
+        return replace(take, seen=Video.from_pixels(self.window.decode(codes), take.video.frame_rate))
 
     def request(self, seed: int) -> Request:
         """What a model is asked."""

@@ -282,7 +282,7 @@ class _Suite:
         return takes
 
     def _load(self, case: Case, repeat: int) -> Take:
-        take = samples.load(self.folder, samples.name_of(case.number, repeat), fingerprint(case))
+        take = case.looked_at(samples.load(self.folder, samples.name_of(case.number, repeat), fingerprint(case)))
         if case.other is None:
             return take
         other = samples.load(self.folder, samples.name_of(case.number, repeat, other=True), fingerprint(case.other))
