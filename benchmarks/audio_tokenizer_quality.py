@@ -70,7 +70,9 @@ def main() -> None:
             kept.append((heard, original))
             found.append((heard, landings))
             audible.append((original, landings))
-    levels = [level.unique().numel() / tokenizer.codebook_size for level in torch.cat(all_codes, dim=1)]
+    counts = [level.unique(return_counts=True)[1] for level in torch.cat(all_codes, dim=1)]
+    levels = [len(count) / tokenizer.codebook_size for count in counts]
+    nats = [float(torch.special.entr(count / count.sum()).sum()) for count in counts]
     report(
         "audio_tokenizer_quality",
         onsets_kept_f1_percent=f1(kept),
@@ -78,6 +80,8 @@ def main() -> None:
         impacts_found_in_truth_f1_percent=f1(audible),
         num_impacts=sum(len(landings) for _, landings in found),
         mel_distance=round(statistics.mean(mels), 4),
+        nats_per_frame=round(sum(nats), 2),
+        nats_by_level=[round(entropy, 2) for entropy in nats],
         code_usage_percent=round(100 * statistics.mean(levels), 2),
         code_usage_percent_by_level=[round(100 * share, 2) for share in levels],
         clips=given.count,

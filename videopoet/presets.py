@@ -121,6 +121,7 @@ def small() -> RunConfig:
                 dim=64,
                 codebook_decay=0.98,
                 dead_code_threshold=0.02,
+                rate_weight=0.03,
                 quantizer_dropout=False,
             ),
             objective=reconstruction.AudioConfig(

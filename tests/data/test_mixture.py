@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from videopoet import runtime
-from videopoet.data.mixture import MixtureConfig, Share, TaskBatches
+from videopoet.data.mixture import MixtureConfig, Share, TaskBatches, _drawn
 from videopoet.data.token_batches import Prefetched
 from videopoet.data.toybox import Config, ToyBox, words
 from videopoet.sequence import layout, vocabulary
@@ -67,6 +67,21 @@ def test_sound_is_tokenized_only_for_batches_that_hear(batches, monkeypatch):
     sound = batches.world.sound([pool.scenes[7], pool.scenes[2]])
     with runtime.autocast(torch.device("cpu")):
         assert torch.equal(pool.codes["audio"][[7, 2]], encode(sound))
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_batches_with_sound_are_of_clips_with_impacts_as_often_as_the_config_says(batches, monkeypatch, share):
+    pool = batches.pool(0, 12)
+    # So few clips of the toy box have impacts that what strikes is said here.
+    monkeypatch.setattr(type(batches.world), "strikes", lambda world, scene: scene in (pool.scenes[3], pool.scenes[8]))
+    for name in ("video_to_audio", "text_to_video"):
+        task = find_task(name)
+        chosen = {
+            number for seed in range(20) for number in _drawn(pool, task, 3, share, torch.Generator().manual_seed(seed))
+        }
+        assert chosen == ({3, 8} if share and task.hears else set(range(12)))
+    monkeypatch.setattr(type(batches.world), "strikes", lambda world, scene: False)
+    assert len(_drawn(pool, find_task("video_to_audio"), 3, share, torch.Generator())) == 3
 
 
 def test_a_batch_beyond_its_pool_is_refused(batches):

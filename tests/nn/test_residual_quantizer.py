@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -127,6 +129,35 @@ def test_commitment_pulls_latents_to_their_codes():
     difference = (latents - out.latents).detach()
     assert out.commitment.item() == pytest.approx(difference.square().mean().item(), rel=1e-4)
     assert torch.allclose(latents.grad, 2 * difference / latents.numel(), atol=1e-6)
+
+
+def test_a_code_is_taken_where_its_information_is_worth_its_distance():
+    weighing = quantizer(codebook_size=2, num_quantizers=1, rate_weight=0.5)
+    weighing.codebooks[0] = torch.tensor([[0.0, 0, 0, 0], [2.0, 0, 0, 0]])
+    weighing.counts[0] = torch.tensor([3.0, 1.0])
+    # The mean power is 4 / 4 and the two cost 0.5 ln(4 / 3) and 0.5 ln 4: the border moves from 1 to 1 + 0.5 ln 3 / 4.
+    border = 1 + 0.5 * math.log(3) / 4
+    latents = torch.tensor([[border - 0.01, 0, 0, 0], [border + 0.01, 0, 0, 0]]).t()[None]
+    assert weighing.codes(latents).flatten().tolist() == [0, 1]
+    assert weighing.eval()(latents).codes.flatten().tolist() == [0, 1]
+    weighing.rate_weight = 0.0
+    assert weighing.codes(latents).flatten().tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("scale", [1.0, 10.0])
+def test_what_is_quiet_takes_few_codes_at_any_scale(scale):
+    """A fifth of the latents are loud; the others are faint noise, on which nearest codes spend most of theirs."""
+    generator = seeded(5)
+    entropies = {}
+    for rate_weight in (0.0, 0.05):
+        trained = quantizer(num_quantizers=1, decay=0.5, dead_code_threshold=0.0, rate_weight=rate_weight)
+        for step in range(20):
+            loud, quiet = clouds(batch=2, seed=step), 0.2 * torch.randn(8, 4, 32, generator=generator)
+            trained(scale * torch.cat([loud, quiet]), generator=seeded(step))
+        quiet = scale * 0.2 * torch.randn(8, 4, 32, generator=seeded(6))
+        shares = torch.bincount(trained.codes(quiet).flatten(), minlength=16) / 256
+        entropies[rate_weight] = float(torch.special.entr(shares).sum())
+    assert entropies[0.05] < 0.1 < 0.5 < entropies[0.0]
 
 
 def test_codes_are_the_same_under_autocast():

@@ -59,6 +59,9 @@ class MixtureConfig(BaseConfig):
     regions. A model that saw only the regions would take a mask's shape for one of them."""
     depth_drop: float = Field(default=0.3, ge=0, le=1)
     """Share of stylization batches whose depth is left out: not every clip comes with it."""
+    impact_share: float = Field(default=0.0, ge=0, le=1)
+    """Share of batches with sound made only of clips in which something strikes something: the rest of the world is
+    quiet, and when a sound comes is learned from those that do."""
     sizes: tuple[tuple[Annotated[int, Field(ge=16)], Annotated[int, Field(ge=16)]], ...] = ()
     """Heights and widths in pixels of clips beside the world's own, such as portrait and landscape. A row names its
     size where it is not the world's."""
@@ -109,13 +112,16 @@ class Pool:
 
     def suited(self, task: Task) -> list[int]:
         """Numbers of the clips that have what the task cannot do without: sound, or words to predict."""
-        hears = any(view.modality == "audio" for view in (*task.given, *task.predict))
         tells = any(view.modality == "text" for view in task.predict)
         return [
             number
             for number, (scene, text) in enumerate(zip(self.scenes, self.texts, strict=True))
-            if (text or not tells) and (not hears or self.world.is_heard(scene))
+            if (text or not tells) and (not task.hears or self.world.is_heard(scene))
         ]
+
+    def striking(self, numbers: Sequence[int]) -> list[int]:
+        """Those of the clips in which something strikes something; all of them where that is none."""
+        return [number for number in numbers if self.world.strikes(self.scenes[number])] or list(numbers)
 
 
 class TaskBatches:
@@ -232,7 +238,7 @@ class TaskBatches:
                 "mixture.pool_clips or lower the share's batch_size",
                 code="config_invalid",
             )
-        chosen = _drawn(pool, task, batch_size, generator)
+        chosen = _drawn(pool, task, batch_size, self.config.impact_share, generator)
         scenes, texts = [pool.scenes[number] for number in chosen], [pool.texts[number] for number in chosen]
         style, styles = None, pool.world.styles
         if styles and any(view.change == "structure" for view in task.given):
@@ -330,7 +336,7 @@ def _named_views(task: Task) -> list[tuple[View, str]]:
     return given + [(view, f"{view.modality}_out") for view in task.predict]
 
 
-def _drawn(pool: Pool, task: Task, batch_size: int, generator: torch.Generator) -> list[int]:
+def _drawn(pool: Pool, task: Task, batch_size: int, impact_share: float, generator: torch.Generator) -> list[int]:
     """Numbers of clips that suit a task, with captions of about one length, some twice where there are too few.
 
     Where only some have captions, a batch is of those or of the others, in the proportion that there are.
@@ -344,6 +350,8 @@ def _drawn(pool: Pool, task: Task, batch_size: int, generator: torch.Generator) 
             f"no clip suits {task.name}; it needs clips with sound or with a caption; leave the task out, or add some",
             code="data_unsuited",
         )
+    if task.hears and impact_share and float(torch.rand((), generator=generator)) < impact_share:
+        suited = pool.striking(suited)
     told = [number for number in suited if pool.texts[number]]
     if 0 < len(told) < len(suited) and any(view.modality == "text" for view in task.given):
         takes_told = float(torch.rand((), generator=generator)) < len(told) / len(suited)

@@ -38,6 +38,10 @@ class ResidualVectorQuantizer(nn.Module):
         decay: Decay of the running means.
         dead_code_threshold: A code whose count falls under this is moved to a random latent of the batch. It must stay
             well under the mean count, batch * frames / codebook_size, or the codebook never settles; 0 moves none.
+        rate_weight: What a nat of information costs when a code is chosen, as a share of the mean power of the latents
+            (entropy-constrained quantization, Chou et al. 1989). A code's information is that of its share of the
+            counts. What is quiet then takes a few common codes, and rare ones are for what is loud. 0 takes the
+            nearest.
     """
 
     codebooks: Tensor
@@ -51,10 +55,12 @@ class ResidualVectorQuantizer(nn.Module):
         num_quantizers: int = 4,
         decay: float = 0.99,
         dead_code_threshold: float = 2.0,
+        rate_weight: float = 0.0,
     ):
         super().__init__()
         self.decay = decay
         self.dead_code_threshold = dead_code_threshold
+        self.rate_weight = rate_weight
         self.register_buffer("codebooks", torch.randn(num_quantizers, codebook_size, dim))
         self.register_buffer("counts", torch.ones(num_quantizers, codebook_size))
         self.register_buffer("initialized", torch.tensor(False))
@@ -78,7 +84,7 @@ class ResidualVectorQuantizer(nn.Module):
             for level in range(len(self.codebooks)):
                 if self.training and not self.initialized:
                     self._lay_out(level, residual.detach(), generator)
-                codes.append(_nearest(residual.detach(), self.codebooks[level]))
+                codes.append(self._chosen(level, residual.detach()))
                 found = self.codebooks[level][codes[-1]]
                 used = (levels > level).float()
                 distance = distance + (F.mse_loss(residual, found, reduction="none").mean(dim=1) * used).sum()
@@ -100,8 +106,8 @@ class ResidualVectorQuantizer(nn.Module):
         with torch.autocast(latents.device.type, enabled=False):
             residual = rearrange(latents.float(), "b d s -> (b s) d")
             codes = []
-            for codebook in self.codebooks:
-                codes.append(_nearest(residual, codebook))
+            for level, codebook in enumerate(self.codebooks):
+                codes.append(self._chosen(level, residual))
                 residual = residual - codebook[codes[-1]]
         return rearrange(torch.stack(codes), "q (b s) -> b q s", b=latents.shape[0])
 
@@ -109,6 +115,14 @@ class ResidualVectorQuantizer(nn.Module):
         """The quantized latents, (B, D, s), that codes, (B, q, s), of the first q levels stand for."""
         level = torch.arange(codes.shape[1], device=codes.device)[:, None]
         return self.codebooks[level, codes].sum(dim=1).movedim(1, 2)
+
+    def _chosen(self, level: int, vectors: Tensor) -> Tensor:
+        """The code (N,) of a level that each vector, (N, D), takes."""
+        if not self.rate_weight:
+            return _nearest(vectors, self.codebooks[level])
+        power = (self.counts[0] * self.codebooks[0].square().sum(dim=1)).sum() / self.counts[0].sum()
+        counts = self.counts[level].clamp(min=1e-8)
+        return _nearest(vectors, self.codebooks[level], self.rate_weight * power * (counts.sum() / counts).log())
 
     @torch.no_grad()
     def _lay_out(self, level: int, vectors: Tensor, generator: torch.Generator | None) -> None:
@@ -143,9 +157,11 @@ class ResidualVectorQuantizer(nn.Module):
             counts.copy_(torch.where(dead, 2 * self.dead_code_threshold, counts))
 
 
-def _nearest(vectors: Tensor, codebook: Tensor) -> Tensor:
-    """The index (N,) of the codebook row (K, D) closest to each vector (N, D)."""
-    return torch.addmm(codebook.square().sum(dim=1), vectors, codebook.t(), alpha=-2).argmin(dim=1)
+def _nearest(vectors: Tensor, codebook: Tensor, costs: Tensor | None = None) -> Tensor:
+    """The index (N,) of the codebook row (K, D) closest to each vector (N, D), with each row's cost (K,) added."""
+    squares = codebook.square().sum(dim=1)
+    offsets = squares if costs is None else squares + costs
+    return torch.addmm(offsets, vectors, codebook.t(), alpha=-2).argmin(dim=1)
 
 
 def _assigned(vectors: Tensor, codes: Tensor, size: int, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:

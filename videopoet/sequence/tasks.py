@@ -41,6 +41,11 @@ class Task:
         return self.requires + self.optional
 
     @property
+    def hears(self) -> bool:
+        """Whether sound is given or predicted."""
+        return any(view.modality == "audio" for view in (*self.given, *self.predict))
+
+    @property
     def gives(self) -> tuple[str, ...]:
         """What comes out, in order: image, video, audio or text."""
         return tuple(view.name for view in self.predict)

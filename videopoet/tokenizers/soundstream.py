@@ -46,6 +46,10 @@ class Config(BaseConfig):
     dead_code_threshold: float = Field(default=2.0, ge=0)
     """A code that a batch uses less often than this, in running mean, is moved to a random latent. Keep it well under
     batch * frames / codebook_size, which is small for small batches."""
+    rate_weight: float = Field(default=0.0, ge=0)
+    """What a nat of a code's information is worth, as a share of the latents' mean power; 0 takes the nearest codes, as
+    the paper does. With more, noise that nobody could foretell takes a few common codes, and a language model learns
+    sooner what is heard above it."""
     quantizer_dropout: bool = True
     """In training, let each example use a random number of levels from 1 up, so that fewer levels decode too."""
 
@@ -91,6 +95,7 @@ class SoundStream(AudioTokenizer):
             config.num_quantizers,
             config.codebook_decay,
             config.dead_code_threshold,
+            config.rate_weight,
         )
         self.decoder = Decoder(config)
 

@@ -211,7 +211,7 @@ def _language_model(config: RunConfig, parts: PlannedParts, gpus: int, teraflops
             # Sound, and views that are changed in pixels, are tokenized for each batch.
             views = (*task.given, *task.predict)
             encoding = seen * sum(view.change is not None for view in views)
-            encoding += heard * any(view.modality == "audio" for view in views)
+            encoding += heard * task.hears
             cost = replace(costs[key], flops=costs[key].flops + share.batch_size * encoding)
             batches.append(_Batch(share.weight * often, share.batch_size * len(row.tokens), cost))
     return _stage("language_model", model, None, run.training, batches, pool, gpus, teraflops, model.layers)

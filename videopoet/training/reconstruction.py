@@ -217,7 +217,7 @@ class AudioReconstruction(Objective):
 
     @torch.no_grad()
     def validate(self, folder: Path) -> dict[str, float]:
-        """Mel distance and share of codes in use on validation sounds; the first sounds before and after."""
+        """Mel distance and the codes' use and entropy on validation sounds; the first sounds before and after."""
         codes, mels = [], []
         for number, audio in enumerate(self.validation):
             audio_codes = self.model.encode(audio)
@@ -231,9 +231,10 @@ class AudioReconstruction(Objective):
                 Audio(heard[None].float().cpu(), self.model.sample_rate).save(folder / "sounds.wav")
         if not codes:
             return {}
-        used = sum(level.unique().numel() for level in torch.cat(codes, dim=1))
-        usage = used / (self.model.num_quantizers * self.model.codebook_size)
-        return {"mel": sum(mels) / len(mels), "code_usage": usage}
+        counts = [level.unique(return_counts=True)[1] for level in torch.cat(codes, dim=1)]
+        usage = sum(map(len, counts)) / (self.model.num_quantizers * self.model.codebook_size)
+        nats = sum(float(torch.special.entr(count / count.sum()).sum()) for count in counts)
+        return {"mel": sum(mels) / len(mels), "code_usage": usage, "nats_per_frame": nats}
 
     def _judge(self, audio: Tensor) -> list[Judgement]:
         assert self.adversary is not None
