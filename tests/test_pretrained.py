@@ -7,6 +7,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from videopoet import pretrained
+from videopoet.checkpoint import split_weights, weight_files
 from videopoet.data.captioner import Captioner
 from videopoet.errors import CheckpointError
 from videopoet.media import signals
@@ -95,3 +96,12 @@ def test_a_connection_that_breaks_off_is_one_sentence(monkeypatch):
     monkeypatch.setattr("huggingface_hub.snapshot_download", break_off)
     with pytest.raises(CheckpointError, match=r"hub \(Server disconnected\); check the name and the network"):
         pretrained.from_hub("owner/name")
+
+
+def test_a_shard_that_is_missing_is_named(folder):
+    split_weights(folder, 900)
+    lost = weight_files(folder)[0]
+    lost.unlink()
+    with pytest.raises(CheckpointError, match=rf"no {lost.name} in .*; restore it or save the model again") as caught:
+        load(folder)
+    assert caught.value.code == "checkpoint_missing"

@@ -1,4 +1,5 @@
-"""Files that are whole or absent, and components on disk: `config.json` beside `model.safetensors`.
+"""Files that are whole or absent, and components on disk: `config.json` beside `model.safetensors`, or, as Hugging Face
+has it, beside shards of it and an index that names them.
 
 Weights and training state are safetensors and JSON; nothing here reads or writes a pickle.
 """
@@ -7,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -25,6 +28,10 @@ from videopoet.errors import CheckpointError, ConfigError
 
 C = TypeVar("C", bound=BaseConfig)
 CONFIG, WEIGHTS, MANIFEST = "config.json", "model.safetensors", "manifest.json"
+INDEX = "model.safetensors.index.json"
+_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([KMG])(I?)B", re.IGNORECASE)
+_HEADER_BYTES = 256
+"""What a header of safetensors takes at most: for each tensor beside its name, and beside the tensors once."""
 
 
 def write_atomically(path: str | Path, write: Callable[[Path], Any]) -> None:
@@ -149,6 +156,99 @@ def load_tensors(path: str | Path) -> dict[str, Tensor]:
         ) from None
 
 
+def weight_files(folder: str | Path) -> list[Path]:
+    """The files of a component's weights: `model.safetensors`, or without it the shards that an index names.
+
+    Raises:
+        CheckpointError: The index is broken, or a shard that it names is missing.
+    """
+    folder = Path(folder)
+    if (folder / WEIGHTS).is_file() or not (folder / INDEX).is_file():
+        return [folder / WEIGHTS]
+    try:
+        files = [folder / name for name in sorted(set(read_json(folder / INDEX)["weight_map"].values()))]
+    except (KeyError, TypeError, AttributeError):
+        raise CheckpointError(
+            f"'{folder / INDEX}' does not say which file holds which weight; the file is broken; restore it or save "
+            "the model again",
+            code="checkpoint_corrupt",
+        ) from None
+    if missing := [file.name for file in files if not file.is_file()]:
+        raise CheckpointError(
+            f"no {missing[0]} in '{folder}', which holds {len(files) - len(missing)} of the {len(files)} files of its "
+            "weights; restore it or save the model again",
+            code="checkpoint_missing",
+        )
+    return files
+
+
+def read_weights(folder: str | Path) -> dict[str, Tensor]:
+    """A component's weights, of one file or of shards.
+
+    Raises:
+        CheckpointError: A file is missing or broken.
+    """
+    return {name: tensor for file in weight_files(folder) for name, tensor in load_tensors(file).items()}
+
+
+def split_weights(folder: str | Path, max_bytes: int) -> None:
+    """Divide the weights of all components in `folder` whose files are larger into shards of at most `max_bytes`.
+
+    Raises:
+        ConfigError: One tensor alone is larger.
+    """
+    for place in sorted({file.parent for file in Path(folder).rglob("model*.safetensors")}):
+        before = weight_files(place)
+        if all(file.stat().st_size <= max_bytes for file in before):
+            continue
+        tensors = read_weights(place)
+        shards = _shards(tensors, max_bytes)
+        files = [place / f"model-{number + 1:05d}-of-{len(shards):05d}.safetensors" for number in range(len(shards))]
+        for file, shard in zip(files, shards, strict=True):
+            save_tensors(file, shard)
+        total = sum(tensor.nbytes for tensor in tensors.values())
+        where = {name: file.name for file, shard in zip(files, shards, strict=True) for name in shard}
+        write_json(place / INDEX, {"metadata": {"total_size": total}, "weight_map": where})
+        for file in {*before} - {*files}:
+            file.unlink()
+
+
+def _shards(tensors: dict[str, Tensor], max_bytes: int) -> list[dict[str, Tensor]]:
+    """The tensors in their order, divided so that no file of them is larger."""
+    sizes = {name: tensor.nbytes + len(name.encode()) + _HEADER_BYTES for name, tensor in tensors.items()}
+    largest = max(sizes, key=lambda name: sizes[name])
+    if (least := sizes[largest] + _HEADER_BYTES) > max_bytes:
+        raise ConfigError(
+            f"'{largest}' takes {least / 1e6:.3g} MB, a file of weights may have {max_bytes / 1e6:.3g} MB; a tensor is "
+            f"never cut; allow {math.ceil(least / 1e6)}MB or more",
+            code="config_invalid",
+        )
+    shards, free = [], 0
+    for name, tensor in tensors.items():
+        if sizes[name] > free:
+            shards.append({})
+            free = max_bytes - _HEADER_BYTES
+        shards[-1][name] = tensor
+        free -= sizes[name]
+    return shards
+
+
+def num_bytes(size: int | str) -> int:
+    """Bytes of a size, which is their number or text such as "16MB" (millions) or "16MiB" (of 1,024 x 1,024).
+
+    Raises:
+        ConfigError: It is no size.
+    """
+    if isinstance(size, int):
+        return size
+    if (parts := _SIZE.fullmatch(size)) is None:
+        raise ConfigError(
+            f"'{size}' is no size; one such as 16MB, 16MiB or 2GB fits; correct it", code="config_invalid"
+        )
+    number, unit, is_binary = parts.groups()
+    return int(float(number) * (1024 if is_binary else 1000) ** (1 + "KMG".index(unit.upper())))
+
+
 def save_component(folder: str | Path, config: BaseConfig, tensors: dict[str, Tensor]) -> None:
     """Write a component's config and weights into `folder`."""
     folder = Path(folder)
@@ -158,7 +258,7 @@ def save_component(folder: str | Path, config: BaseConfig, tensors: dict[str, Te
 
 
 def load_component(folder: str | Path, config_class: type[C]) -> tuple[C, dict[str, Tensor]]:
-    """Read what `save_component` wrote.
+    """Read what `save_component` wrote, its weights divided or not.
 
     Raises:
         CheckpointError: A file is missing, broken, or its config is not one of `config_class`.
@@ -168,7 +268,7 @@ def load_component(folder: str | Path, config_class: type[C]) -> tuple[C, dict[s
         config = config_class.from_dict(read_json(folder / CONFIG))
     except ConfigError as error:
         raise CheckpointError(f"'{folder / CONFIG}' does not fit: {error}", code="checkpoint_mismatch") from None
-    return config, load_tensors(folder / WEIGHTS)
+    return config, read_weights(folder)
 
 
 def load_weights(module: torch.nn.Module, tensors: dict[str, Tensor], source: str | Path) -> None:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from videopoet.checkpoint import read_json
+from videopoet.checkpoint import read_json, weight_files
 from videopoet.errors import CheckpointError
 
 FILES = ("*.json", "*.safetensors")
@@ -130,6 +130,7 @@ def load_network(
     """
     from transformers.utils import logging
 
+    weight_files(folder)  # which names a shard that is missing; transformers would take it for a name on the hub
     logging.disable_progress_bar()
     with loading(what, folder, broken):
         network, report = network_class.from_pretrained(

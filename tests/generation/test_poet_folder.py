@@ -1,14 +1,16 @@
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from videopoet.checkpoint import why_invalid
+from videopoet.checkpoint import split_weights, weight_files, why_invalid
 from videopoet.errors import CheckpointError, ConfigError
 from videopoet.generation import poet_folder
 from videopoet.generation.pipeline import VideoPoet
+from videopoet.models.super_resolution import Config, SuperResolution
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +55,75 @@ def test_weights_ship_in_half_the_size_and_codebooks_stay_whole(saved):
     audio = load_file(saved / "audio_tokenizer" / "model.safetensors")
     assert audio["quantizer.codebooks"].dtype == torch.float32
     assert all(tensor.dtype == torch.bfloat16 for name, tensor in audio.items() if not name.startswith("quantizer."))
+
+
+DIVIDED = {
+    "video_tokenizer": 450_000,
+    "audio_tokenizer": 30_000,
+    "language_model": 40_000,
+    "super_resolution": 30_000,
+}
+"""The most bytes that a file of each part has, above the largest tensor of it."""
+
+
+@pytest.fixture(scope="module")
+def divided(make_poet, tmp_path_factory):
+    """The parts of a poet with super-resolution, and its folder, where each is in shards."""
+    parts = make_poet(height=16).parts
+    text_size = parts.text_encoder.size
+    config = Config(width=32, head_width=16, hidden_width=48, num_blocks=1, num_bits=6, text_size=text_size)
+    upscaler = SuperResolution(config)
+    parts = replace(parts, super_resolution=upscaler.eval())
+    folder = tmp_path_factory.mktemp("divided") / "poet"
+    poet_folder.save(parts, folder, torch.float32, "450KB")
+    for part, most in DIVIDED.items():
+        split_weights(folder / part, most)
+    return parts, folder
+
+
+def test_a_poet_in_shards_comes_back_exactly(divided):
+    parts, folder = divided
+    again = poet_folder.load(folder, "cpu", torch.float32)
+    for part in DIVIDED:
+        assert len(weight_files(folder / part)) > 1, part
+        expected, found = (getattr(one, part).state_dict() for one in (parts, again))
+        assert expected.keys() == found.keys()
+        assert all(torch.equal(found[name], tensor) for name, tensor in expected.items()), part
+
+
+def test_plain_transformers_opens_a_language_model_in_shards(divided):
+    from transformers import AutoModelForCausalLM
+
+    parts, folder = divided
+    model = AutoModelForCausalLM.from_pretrained(folder / "language_model", local_files_only=True, dtype=torch.float32)
+    expected = parts.language_model.backbone.state_dict()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize("part", DIVIDED)
+def test_a_poet_without_one_of_its_shards_is_refused(divided, part, tmp_path):
+    folder = shutil.copytree(divided[1], tmp_path / "poet")
+    lost = weight_files(folder / part)[-1]
+    lost.unlink()
+    with pytest.raises(CheckpointError, match=f"no {lost.name} in '.*{part}'.*; restore it or save the") as caught:
+        VideoPoet.from_pretrained(folder, device="cpu")
+    assert caught.value.code == "checkpoint_missing" and "\n" not in str(caught.value)
+
+
+def test_the_manifest_of_a_poet_in_shards_has_them_all(make_poet, tmp_path):
+    make_poet(height=16).save_pretrained(tmp_path / "poet", max_shard_size="230KB")
+    files = weight_files(tmp_path / "poet" / "video_tokenizer")
+    assert len(files) > 1 and all(file.stat().st_size <= 230_000 for file in tmp_path.rglob("*.safetensors"))
+    assert why_invalid(tmp_path / "poet") is None
+    files[1].write_bytes(files[1].read_bytes()[:-1] + b"\x7f")
+    assert str(why_invalid(tmp_path / "poet")).startswith(f"video_tokenizer/{files[1].name} has changed")
+
+
+@pytest.mark.parametrize(("size", "said"), [("100KB", "a tensor is never cut; allow 1MB"), ("16", "is no size")])
+def test_a_poet_that_cannot_be_divided_so_leaves_nothing(make_poet, tmp_path, size, said):
+    with pytest.raises(ConfigError, match=said):
+        make_poet(height=16).save_pretrained(tmp_path / "poet", max_shard_size=size)
+    assert not list(tmp_path.iterdir())
 
 
 def test_saving_changes_nothing_of_the_poet(make_poet, tmp_path):

@@ -98,9 +98,15 @@ class VideoPoet:
             parts.super_resolution,
         )
 
-    def save_pretrained(self, folder: str | Path, dtype: torch.dtype = torch.bfloat16) -> None:
-        """Write the poet's folder, whole or not at all."""
-        poet_folder.save(self.parts, folder, dtype)
+    def save_pretrained(
+        self, folder: str | Path, dtype: torch.dtype = torch.bfloat16, max_shard_size: int | str | None = None
+    ) -> None:
+        """Write the poet's folder, whole or not at all; see `poet_folder.save`.
+
+        Raises:
+            ConfigError: One tensor alone is larger than `max_shard_size`, or that is no size.
+        """
+        poet_folder.save(self.parts, folder, dtype, max_shard_size)
 
     def generate(
         self,

@@ -6,6 +6,8 @@ language_model/       a Hugging Face folder with the text tokenizer in it, and t
 video_tokenizer/      config.json, model.safetensors
 audio_tokenizer/      config.json, model.safetensors
 super_resolution/     config.json, model.safetensors; only where there is one
+
+In place of any model.safetensors there may be shards, model-00001-of-00002.safetensors and so on, with their index.
 """
 
 from __future__ import annotations
@@ -115,8 +117,17 @@ class Parts:
         )
 
 
-def save(parts: Parts, folder: str | Path, dtype: torch.dtype) -> None:
-    """Write a poet's folder, whole or not at all, with its weights in `dtype`; codebooks stay as they are."""
+def save(parts: Parts, folder: str | Path, dtype: torch.dtype, max_shard_size: int | str | None = None) -> None:
+    """Write a poet's folder, whole or not at all, with its weights in `dtype`; codebooks stay as they are.
+
+    Args:
+        max_shard_size: The most that a file of weights may have, in bytes or as text such as "16MB"; None leaves each
+            component's in one file.
+
+    Raises:
+        ConfigError: One tensor alone is larger, or `max_shard_size` is no size.
+    """
+    max_bytes = None if max_shard_size is None else checkpoint.num_bytes(max_shard_size)
     with checkpoint.atomic_folder(folder) as place:
         checkpoint.write_json(place / CONTENTS, parts.contents.to_dict())
         language_model = parts.language_model
@@ -128,6 +139,8 @@ def save(parts: Parts, folder: str | Path, dtype: torch.dtype) -> None:
         parts.audio_tokenizer.save(place / "audio_tokenizer", dtype)
         if parts.super_resolution is not None:
             parts.super_resolution.save(place / "super_resolution", dtype)
+        if max_bytes is not None:
+            checkpoint.split_weights(place, max_bytes)
 
 
 def load(path: str | Path | None, device: torch.device | str | None, dtype: torch.dtype | None) -> Parts:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from videopoet.checkpoint import CONFIG, WEIGHTS, load_tensors, read_json
+from videopoet.checkpoint import CONFIG, read_json, read_weights, weight_files
 from videopoet.errors import CheckpointError
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
@@ -46,9 +46,9 @@ def read(folder: Path, dtype: torch.dtype) -> StockDecoder | None:
     try:
         values = read_json(folder / CONFIG)
         generation = read_json(folder / _GENERATION) if (folder / _GENERATION).exists() else {}
-        if not _is_plain(values) or (folder / WEIGHTS).stat().st_size > MOST_BYTES:
+        if not _is_plain(values) or sum(file.stat().st_size for file in weight_files(folder)) > MOST_BYTES:
             return None
-        tensors = load_tensors(folder / WEIGHTS)
+        tensors = read_weights(folder)
     except (CheckpointError, OSError):
         return None
     with torch.device("meta"):

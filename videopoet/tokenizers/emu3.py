@@ -14,7 +14,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from videopoet.checkpoint import load_tensors, load_weights, read_json
+from videopoet.checkpoint import load_weights, read_json, read_weights
 from videopoet.errors import CheckpointError
 from videopoet.nn.causal_conv import PastFrames
 from videopoet.tokenizers.base import Published, VideoTokenizer
@@ -130,7 +130,7 @@ class Emu3(Published, VideoTokenizer):
             ) from None
         expected = network.state_dict()
         tensors = {}
-        for name, tensor in load_tensors(folder / "model.safetensors").items():
+        for name, tensor in read_weights(folder).items():
             for pattern, replacement in _NAMES:
                 name = re.sub(pattern, replacement, name)
             if name in expected and tensor.ndim == 4 and expected[name].ndim == 2:
