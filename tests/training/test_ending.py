@@ -67,6 +67,11 @@ def test_the_command_says_what_ended_it(monkeypatch, tmp_path, capsys, number, e
     assert "after step 3 of 9" in capsys.readouterr().err
 
 
+def test_a_size_that_is_none_is_refused_before_anything_is_trained(tmp_path, capsys):
+    assert cli.run(["train", "-o", str(tmp_path / "run"), "--max-shard-size", "small"]) == 2
+    assert "'small' is no size; one such as 16MB" in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
 def test_the_command_ends_in_time_with_success_and_no_poet(tmp_path, capsys):
     settings = ["video_tokenizer.training.num_steps=2", "audio_tokenizer.training.num_steps=2"]
     stages = ("video_tokenizer", "audio_tokenizer")

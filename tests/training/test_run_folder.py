@@ -81,6 +81,32 @@ def test_a_finished_stage_that_is_lengthened_goes_on_by_the_new_schedule(tmp_pat
     assert not caplog.text
 
 
+def test_finished_weights_are_left_in_small_files_whenever_that_is_asked_for(tmp_path):
+    config, stages = short(video_tokenizer=2), run_folder.STAGES[:2]
+    final = tmp_path / "video_tokenizer" / "final"
+    run.train(config, tmp_path, stages=stages, device=CPU)
+    whole = checkpoint.load_tensors(final / "model.safetensors")
+    run.train(config, tmp_path, resume=True, stages=stages, device=CPU, max_shard_size="1MB")
+    assert len(checkpoint.weight_files(final)) > 1 and checkpoint.why_invalid(final) is None
+    assert all(file.stat().st_size <= 10**6 for stage in stages for file in (tmp_path / stage / "final").iterdir())
+    divided = checkpoint.read_weights(final)
+    assert divided.keys() == whole.keys() and all(torch.equal(divided[name], whole[name]) for name in whole)
+    longer = steps(config, video_tokenizer=3, audio_tokenizer=2)
+    run.train(longer, tmp_path, resume=True, stages=stages, device=CPU, max_shard_size="1.2MB")
+    assert {file.name for file in checkpoint.weight_files(final)} == {file.name for file in final.glob("*.safetensors")}
+    run.train(steps(longer, video_tokenizer=4), tmp_path, resume=True, stages=stages, device=CPU)
+    assert {file.name for file in final.iterdir()} == {"config.json", "manifest.json", "model.safetensors"}
+
+
+def test_a_limit_that_a_tensor_is_above_costs_no_step(tmp_path):
+    config, stages = short(), run_folder.STAGES[:1]
+    with pytest.raises(ConfigError, match=r"'decoder\..*' takes .* allow 1MB or more"):
+        run.train(config, tmp_path, stages=stages, device=CPU, max_shard_size="0.1MB")
+    assert run_folder.is_finished(tmp_path, "video_tokenizer")
+    assert checkpoint.why_invalid(tmp_path / "video_tokenizer" / "final") is None
+    run.train(config, tmp_path, resume=True, stages=stages, device=CPU, max_shard_size="1MB")
+
+
 def test_a_language_model_that_is_lengthened_keeps_the_super_resolution_beside_it(tmp_path):
     run.train(short(), tmp_path, device=CPU)
     poet = tmp_path / "poet"

@@ -49,6 +49,10 @@ def train(
         float | None,
         typer.Option(min=0, help="End after so many, with a checkpoint that --resume goes on from."),
     ] = None,
+    max_shard_size: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="Leave finished weights in files of at most so much, such as 16MB."),
+    ] = None,
     stages: Annotated[
         str | None,
         typer.Option(
@@ -62,12 +66,13 @@ def train(
     """Train the tokenizers and the model of a preset on clips; without a preset, footage tunes the bundled model."""
     check_folder(output)
 
-    from videopoet import presets
+    from videopoet import checkpoint, presets
     from videopoet.config import override
 
     flags = {"data": data, "init_from": init_from}
     assignments = [*(settings or []), *(f"{name}={value}" for name, value in flags.items() if value is not None)]
     usual = "tiny" if data in (None, "toybox") else "fine_tune"
+    max_bytes = None if max_shard_size is None else checkpoint.num_bytes(max_shard_size)
 
     from videopoet.training import ending, footage, run
 
@@ -91,7 +96,7 @@ def train(
     for note in notes:
         say(f"warning: {note}")
     try:
-        poet = run.train(config, output, resume=resume, minutes=minutes)
+        poet = run.train(config, output, resume=resume, minutes=minutes, max_shard_size=max_bytes)
     except ending.Ended as ended:
         say(str(ended))
         if as_json:

@@ -7,6 +7,7 @@ finished is read back, so a run that was killed goes on where it was.
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 from typing import Any, Self
 
@@ -79,18 +80,22 @@ def train(
     stages: tuple[StageName, ...] | None = None,
     device: torch.device | None = None,
     minutes: float | None = None,
+    max_shard_size: int | str | None = None,
 ) -> Path:
     """Train the stages in order, without any named those of the config, and write the poet to `<output>/poet`.
 
     Args:
         minutes: How long the run may take before it ends after the step in hand; SIGINT and SIGTERM end it likewise.
+        max_shard_size: The most that a file of finished weights may have, in bytes or as text such as "16MB"; also of
+            those that were finished before. Checkpoints stay as they are.
 
     Returns:
         That folder.
 
     Raises:
         ConfigError: The folder holds a run and `resume` is off, or holds one of another config, or a stage that cannot
-            have so many steps; or a stage is asked for that the config has not.
+            have so many steps; or a stage is asked for that the config has not; or `max_shard_size` is no size, or
+            one tensor alone is larger.
         CheckpointError: A stage needs one that is not finished.
         DataError: Training diverged.
         Ended: Time was up or a signal came; what was done is saved.
@@ -106,8 +111,9 @@ def train(
             )
         stages = STAGES[:-1]
     ending = Ending(minutes)
+    max_bytes = None if max_shard_size is None else checkpoint.num_bytes(max_shard_size)
     with ranks.joined():
-        _train_stages(config, Path(output), resume, stages, device or runtime.best_device(), ending)
+        _train_stages(config, Path(output), resume, stages, device or runtime.best_device(), ending, max_bytes)
     return Path(output) / "poet"
 
 
@@ -118,6 +124,7 @@ def _train_stages(
     stages: tuple[StageName, ...],
     device: torch.device,
     ending: Ending,
+    max_bytes: int | None,
 ) -> None:
     if ranks.rank() == 0:
         run_folder.check(output, config, resume)
@@ -156,20 +163,37 @@ def _train_stages(
         device=device,
         ending=ending,
     )
-    for stage in waiting:
-        match stage:
-            case "video_tokenizer":
-                tokenizers.train_video(config.video_tokenizer, around)
-            case "audio_tokenizer":
-                tokenizers.train_audio(config.audio_tokenizer, around)
-            case "language_model":
-                language_model.train(config.language_model, around)
-            case "super_resolution":
-                assert config.super_resolution is not None
-                super_resolution.train(config.super_resolution, around)
-        if ranks.rank() == 0:
-            checkpoint.write_json(output / stage / DONE, {"machine": runtime.describe_machine()})
+    for stage in stages:
+        if stage in waiting:
+            _train_stage(config, stage, around)
+        if max_bytes is not None and ranks.rank() == 0:
+            for folder in (output / stage / "final", output / "poet"):
+                _divide(folder, max_bytes)
         ranks.wait()
+
+
+def _train_stage(config: RunConfig, stage: StageName, around: Surroundings) -> None:
+    match stage:
+        case "video_tokenizer":
+            tokenizers.train_video(config.video_tokenizer, around)
+        case "audio_tokenizer":
+            tokenizers.train_audio(config.audio_tokenizer, around)
+        case "language_model":
+            language_model.train(config.language_model, around)
+        case "super_resolution":
+            assert config.super_resolution is not None
+            super_resolution.train(config.super_resolution, around)
+    if ranks.rank() == 0:
+        checkpoint.write_json(around.output / stage / DONE, {"machine": runtime.describe_machine()})
+    ranks.wait()
+
+
+def _divide(folder: Path, max_bytes: int) -> None:
+    """Divide the weights in a folder, if there is one, into files of at most `max_bytes`, whole or not at all."""
+    if any(file.stat().st_size > max_bytes for file in folder.rglob("*.safetensors")):
+        with checkpoint.atomic_folder(folder) as place:
+            shutil.copytree(folder, place, dirs_exist_ok=True, ignore=shutil.ignore_patterns(checkpoint.MANIFEST))
+            checkpoint.split_weights(place, max_bytes)
 
 
 def read_config(path: str | Path) -> RunConfig:

@@ -118,7 +118,8 @@ def _train(
     batches = Streams(source, training.seed, training.accumulation)
     around.train(stage, objective, batches, training)
     if ranks.rank() == 0:
-        tokenizer.save(around.output / stage / "final")
+        with checkpoint.atomic_folder(around.output / stage / "final") as place:
+            tokenizer.save(place)
 
 
 def _finished(output: Path, stage: StageName, own: type[T], source: T | None) -> T:
