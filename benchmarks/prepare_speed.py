@@ -22,8 +22,8 @@ import torch
 from report import report
 
 from videopoet.data.clips import Config
-from videopoet.data.manifest import kind_of
 from videopoet.data.prepare import prepare
+from videopoet.data.sources import kind_of
 from videopoet.runtime import num_processors
 
 MEDIA = Path(__file__).resolve().parents[1].parent / "shared" / "media" / "video"

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from videopoet.data.manifest import Listing, clean_caption, kind_of
+from videopoet.data.manifest import Listing
 from videopoet.errors import DataError
 
 
@@ -66,18 +66,6 @@ def test_pictures_and_sounds_are_taken_beside_clips_or_left_alone(folder):
     assert error.code == "data_empty" and "holds no sound (5 other files); .aac" in str(error)
 
 
-def test_of_a_file_whose_name_says_nothing_the_content_decides(tmp_path, clip_path_bytes):
-    contents = {
-        "clip": clip_path_bytes,
-        "picture": b"\x89PNG\r\n\x1a\n",
-        "sound": b"fLaC",
-        None: b"%PDF",
-    }
-    for kind, content in contents.items():
-        (tmp_path / f"{kind}.dat").write_bytes(content)
-        assert kind_of(tmp_path / f"{kind}.dat") == kind
-
-
 def test_a_manifest_names_pictures_and_sounds_like_clips(folder):
     for name in ("d.png", "e.wav"):
         (folder / name).touch()
@@ -90,14 +78,9 @@ def test_a_manifest_names_pictures_and_sounds_like_clips(folder):
     assert error.code == "data_empty" and "names no picture or sound (1 other files)" in str(error)
 
 
-def test_a_clip_with_an_odd_name_is_known_by_its_content(folder, clip_path_bytes):
-    (folder / "clip.dat").write_bytes(clip_path_bytes)
+def test_a_clip_with_an_odd_name_is_known_by_its_content(folder, footage):
+    (folder / "clip.dat").write_bytes((footage / "a.mp4").read_bytes())
     assert "clip.dat" in [source.id for source in listed(folder)]
-
-
-@pytest.fixture
-def clip_path_bytes(footage):
-    return (footage / "a.mp4").read_bytes()
 
 
 def test_a_text_beside_a_clip_is_its_caption(folder):
@@ -202,12 +185,3 @@ def test_a_caption_file_of_lines_follows_the_order_of_names(folder):
 def test_a_caption_file_that_does_not_fit_is_refused(folder, name, text, code, says):
     error = refused(folder, write(folder / name, text))
     assert error.code == code and says in str(error)
-
-
-@pytest.mark.parametrize("text", [None, "", " \n\u200b", "<>"])
-def test_a_caption_without_words_is_none(text):
-    assert clean_caption(text) is None
-
-
-def test_a_caption_holds_none_of_the_models_own_marks():
-    assert clean_caption("a <task:video> b\0c\ud800d") == "a task:video b c d"

@@ -10,9 +10,10 @@ import torch
 from videopoet.data import prepare as preparation
 from videopoet.data.clips import Config, grouped
 from videopoet.data.combine import Split
-from videopoet.data.manifest import Listing, Source
+from videopoet.data.manifest import Listing
 from videopoet.data.prepare import parts, prepare
 from videopoet.data.shards import Shards, read_lines
+from videopoet.data.sources import Source
 from videopoet.errors import ConfigError, DataError, MediaError
 from videopoet.media import files
 from videopoet.media.types import Audio, Image, Video

@@ -73,7 +73,7 @@ def prepare(
 
     from videopoet.data import prepare as preparation
     from videopoet.data.clips import Config
-    from videopoet.data.manifest import KINDS, Kind
+    from videopoet.data.sources import KINDS, Kind
 
     kinds: tuple[Kind, ...] = tuple(known for known in KINDS if known in (kind or KINDS))
     for name in kind or ():

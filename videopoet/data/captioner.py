@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from videopoet import pretrained, runtime
-from videopoet.data.manifest import clean_caption
+from videopoet.data.sources import clean_caption
 from videopoet.errors import ConfigError
 
 REQUEST = "Describe this video frame in one short sentence."

@@ -19,9 +19,9 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from videopoet.config import BaseConfig
-from videopoet.data.manifest import Kind, Source
 from videopoet.data.reel import Reel, Sound
 from videopoet.data.shots import Look, Seen, shots
+from videopoet.data.sources import Kind, Source
 from videopoet.errors import MediaError
 from videopoet.media.nursery import Nursery
 

@@ -17,8 +17,8 @@ from typing import Any
 from videopoet import checkpoint
 from videopoet.data.clips import Config
 from videopoet.data.duplicates import Duplicates
-from videopoet.data.manifest import KINDS, Kind
 from videopoet.data.shards import Shards, read_lines
+from videopoet.data.sources import KINDS, Kind
 
 FORMAT, VERSION = "videopoet dataset", 1
 DATASET, CLIPS, REJECTS, SOURCES, PARTS = "dataset.json", "clips.jsonl", "rejects.jsonl", "sources.jsonl", "parts"

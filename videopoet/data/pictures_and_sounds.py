@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from videopoet.data.clips import SILENT_LEVEL, Clip, Config, Cutter, Reject, captioner_scale
-from videopoet.data.manifest import Source
 from videopoet.data.reel import Reel, read_picture
 from videopoet.data.shots import THUMBNAIL, Look
+from videopoet.data.sources import Source
 from videopoet.errors import MediaError
 from videopoet.media.nursery import Nursery
 

@@ -28,9 +28,10 @@ from videopoet.data.captioner import Captioner
 from videopoet.data.clips import Clip, Config
 from videopoet.data.cluster import Engine, run_on_ray
 from videopoet.data.combine import DATASET, LISTS, PARTS, REJECTS, SOURCES, VERSION, combine
-from videopoet.data.manifest import KINDS, Kind, Listing, Source
+from videopoet.data.manifest import Listing
 from videopoet.data.pictures_and_sounds import opened
 from videopoet.data.shards import ShardWriter, write_lines
+from videopoet.data.sources import KINDS, Kind, Source
 from videopoet.errors import CheckpointError, ConfigError, DataError
 from videopoet.media.nursery import Nursery
 

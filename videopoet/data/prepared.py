@@ -23,8 +23,8 @@ from torch import Tensor
 
 from videopoet.data import combine, toybox
 from videopoet.data.clips import Config
-from videopoet.data.manifest import Kind
 from videopoet.data.shards import Shards
+from videopoet.data.sources import Kind
 from videopoet.errors import ConfigError, DataError
 from videopoet.media.resample import resize_and_crop
 from videopoet.media.signals import optical_flow

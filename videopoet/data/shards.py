@@ -20,7 +20,7 @@ from torch import Tensor
 
 from videopoet.checkpoint import save_tensors
 from videopoet.data.clips import Clip
-from videopoet.data.manifest import KINDS, Kind
+from videopoet.data.sources import KINDS, Kind
 from videopoet.errors import DataError
 
 SHARD_BYTES = 64 << 20
