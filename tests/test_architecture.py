@@ -16,6 +16,7 @@ ROWS = (
     ("checkpoint",),
     ("pretrained",),
     ("runtime",),
+    ("ranks",),
     ("media", "nn"),
     ("tokenizers", "text_encoders", "sequence", "models"),
     ("data", "generation"),

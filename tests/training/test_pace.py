@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from videopoet.nn import ranks
+from videopoet import ranks
 from videopoet.training import pace
 from videopoet.training.pace import Pace
 

@@ -1,4 +1,4 @@
-from videopoet.nn import ranks
+from videopoet import ranks
 from videopoet.training.streams import Streams
 
 

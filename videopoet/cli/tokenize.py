@@ -43,11 +43,11 @@ def tokenize(
     check_folder(data)
     sizes = [parse_size(one) for one in size or []]
 
+    from videopoet import ranks
     from videopoet.data import token_cache
     from videopoet.data import tokenize as writing
     from videopoet.data.prepared import Dataset
     from videopoet.generation import poet_folder
-    from videopoet.nn import ranks
 
     dataset = Dataset(data)
     parts = poet_folder.load(None if model is None else str(model), "cpu" if engine == "ray" else device, None)

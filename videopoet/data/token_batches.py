@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
-from videopoet import runtime
+from videopoet import ranks, runtime
 from videopoet.data import toybox
 from videopoet.data.mixture import MixtureConfig, Pool, TaskBatch, TaskBatches
 from videopoet.data.prepared import PreparedClips, Scene
@@ -19,7 +19,6 @@ from videopoet.data.token_cache import TOKENS, TokenCache, Views, starts
 from videopoet.data.tokenize import finish, tokenize
 from videopoet.data.world import World
 from videopoet.errors import DataError
-from videopoet.nn import ranks
 from videopoet.sequence.conditions import View
 from videopoet.sequence.tasks import find_task
 from videopoet.sequence.vocabulary import Vocabulary

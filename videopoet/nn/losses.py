@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from videopoet.nn.ranks import mean_over_ranks
+from videopoet.ranks import mean_over_ranks
 
 MEL_WINDOWS = (64, 128, 256, 512, 1024, 2048)
 """SoundStream's six scales, in samples."""

@@ -9,7 +9,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from videopoet.nn.ranks import from_first_rank, sum_over_ranks
+from videopoet.ranks import from_first_rank, sum_over_ranks
 
 _KMEANS_ITERATIONS = 10
 

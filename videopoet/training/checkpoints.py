@@ -20,9 +20,8 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from videopoet import checkpoint
+from videopoet import checkpoint, ranks
 from videopoet.errors import CheckpointError
-from videopoet.nn import ranks
 from videopoet.training import sharding
 
 STATE = "state.json"

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from types import FrameType
 
-from videopoet.nn import ranks
+from videopoet import ranks
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from videopoet import runtime
+from videopoet import ranks, runtime
 from videopoet.config import BaseConfig
 from videopoet.data.mixture import MixtureConfig, TaskBatches, beside
 from videopoet.data.token_batches import Prefetched, from_tokens
@@ -20,7 +20,6 @@ from videopoet.generation.request import Settings
 from videopoet.models import construction, language_model
 from videopoet.models.language_model import AUDIO_FRAMES, LanguageModel
 from videopoet.models.super_resolution import SuperResolution
-from videopoet.nn import ranks
 from videopoet.sequence import vocabulary as vocabularies
 from videopoet.sequence.tasks import TASKS, find_task
 from videopoet.sequence.vocabulary import Vocabulary

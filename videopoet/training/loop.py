@@ -21,10 +21,9 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from videopoet import checkpoint, runtime
+from videopoet import checkpoint, ranks, runtime
 from videopoet.config import BaseConfig
 from videopoet.errors import CheckpointError, ConfigError, DataError
-from videopoet.nn import ranks
 from videopoet.training import checkpoints, sharding
 from videopoet.training import optimizer as optimizers
 from videopoet.training.ending import Ending

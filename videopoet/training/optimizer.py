@@ -13,10 +13,9 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.nn import functional as F
 
-from videopoet import runtime
+from videopoet import ranks, runtime
 from videopoet.config import BaseConfig
 from videopoet.errors import ConfigError
-from videopoet.nn import ranks
 from videopoet.training.sharding import first_row, local
 
 

@@ -15,8 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from videopoet import runtime
-from videopoet.nn import ranks
+from videopoet import ranks, runtime
 from videopoet.training.rehearsal import Operations
 
 PEAK_TERAFLOPS = {

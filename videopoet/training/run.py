@@ -14,7 +14,7 @@ from typing import Any, Self
 import torch
 from pydantic import Field, model_validator
 
-from videopoet import checkpoint, runtime
+from videopoet import checkpoint, ranks, runtime
 from videopoet.config import BaseConfig
 from videopoet.data import toybox
 from videopoet.data.token_batches import check_tokens
@@ -22,7 +22,6 @@ from videopoet.data.world import World, open_worlds
 from videopoet.errors import CheckpointError, ConfigError, DataError
 from videopoet.generation import poet_folder
 from videopoet.generation.poet_folder import Parts
-from videopoet.nn import ranks
 from videopoet.tokenizers.base import Published
 from videopoet.training import journal, language_model, run_folder, super_resolution, tokenizers
 from videopoet.training.ending import Ending

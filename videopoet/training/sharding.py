@@ -16,7 +16,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 
-from videopoet.nn import ranks
+from videopoet import ranks
 
 
 class _Step(nn.Module):

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from videopoet.nn import ranks
+from videopoet import ranks
 
 T = TypeVar("T")
 

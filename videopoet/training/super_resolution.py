@@ -10,7 +10,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from videopoet import checkpoint, runtime
+from videopoet import checkpoint, ranks, runtime
 from videopoet.config import BaseConfig
 from videopoet.data.mixed import mixed
 from videopoet.data.upscaling import PairBatches, Pairs, PairsConfig
@@ -23,7 +23,6 @@ from videopoet.generation.upscaling import bicubic
 from videopoet.media.types import Image
 from videopoet.models import super_resolution
 from videopoet.models.super_resolution import UNKNOWN, SuperResolution
-from videopoet.nn import ranks
 from videopoet.training import loop, masked_token
 from videopoet.training.reconstruction import psnr
 from videopoet.training.streams import Streams

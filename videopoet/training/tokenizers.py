@@ -8,14 +8,13 @@ from typing import TypeVar
 
 import torch
 
-from videopoet import checkpoint
+from videopoet import checkpoint, ranks
 from videopoet.config import BaseConfig
 from videopoet.data.mixed import mixed
 from videopoet.data.tokenizer_batches import AudioBatches, Sounds, Stage, VideoBatches, hears
 from videopoet.data.world import World, open_worlds
 from videopoet.errors import CheckpointError
 from videopoet.generation.poet_folder import Parts
-from videopoet.nn import ranks
 from videopoet.tokenizers import magvit_v2, soundstream
 from videopoet.tokenizers.base import AudioTokenizer, Tokenizer, VideoTokenizer
 from videopoet.tokenizers.magvit_v2 import MagvitV2

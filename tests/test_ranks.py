@@ -7,8 +7,8 @@ import torch.distributed as distributed
 import torch.multiprocessing as multiprocessing
 
 from videopoet.nn.losses import LeCamRegularizer
-from videopoet.nn.ranks import average_gradients, from_first_rank, mean_over_ranks, sum_over_ranks
 from videopoet.nn.residual_quantizer import ResidualVectorQuantizer
+from videopoet.ranks import average_gradients, from_first_rank, mean_over_ranks, sum_over_ranks
 
 LATENTS = torch.randn(4, 3, 16, generator=torch.Generator().manual_seed(0))
 LOGITS = torch.arange(4.0)
