@@ -30,6 +30,11 @@ def test_a_task_says_what_a_user_must_and_may_give():
     assert TASKS["video_captioning"].gives == ("text",)
 
 
+def test_what_is_given_beside_words_and_a_beginning_says_how_long_a_clip_is():
+    of_any_length = {"text_to_video", "unconditional", "image_to_video", "video_continuation"}
+    assert {name for name, task in TASKS.items() if task.any_length} == of_any_length
+
+
 def test_tasks_with_the_same_kind_of_output_share_a_task_token():
     shared = ("text_to_video", "text_to_image", "image_to_video", "unconditional", "video_continuation")
     assert {TASKS[name].task_token for name in shared} == {"<task:video>"}

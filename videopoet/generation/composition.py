@@ -7,10 +7,9 @@ generator of `filling`: it yields rows where it needs tokens, so that several co
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,8 +21,9 @@ from videopoet.errors import TaskError
 from videopoet.generation import given, given_structure, lengths
 from videopoet.generation.early_frames import EarlyFrames, Frames
 from videopoet.generation.filling import Fill, Pieces
+from videopoet.generation.given_views import given_views
 from videopoet.generation.lengths import GOING_ON
-from videopoet.generation.painting import Canvas, canvas
+from videopoet.generation.painting import Canvas
 from videopoet.generation.poet_folder import Parts
 from videopoet.generation.request import Request
 from videopoet.generation.sampling import Sampling
@@ -106,7 +106,7 @@ class Composition:
             if request.video is None:
                 return (yield from self._sound_alone())
             return (yield from self._clip_with_sound(request.video))
-        if all(view.modality == "text" or view.starts_output for view in task.given):
+        if task.any_length:
             return (yield from self._film())
         return (yield from self._edited_clip())
 
@@ -197,63 +197,23 @@ class Composition:
         Raises:
             TaskError: There are several, and the model was not trained to go on, or the first is too short for it.
         """
-        whole, windows = self.window.num_frames, []
-        overlap = self.window.shown_frames(GOING_ON.given[-1])
-        for scene in scenes:
-            left = scene.num_frames
-            while left > 0:
-                if windows and sum(num_frames for _, num_frames in windows[:overlap]) < overlap and not goes_on:
-                    raise TaskError(
-                        f"the film changes after {windows[0][1]} frames; {overlap} are needed to go on from; make its "
-                        f"first scene at least {overlap / self.window.frame_rate:g} seconds long",
-                        code="range",
-                    )
-                num_frames = min(left, whole - overlap if windows or goes_on else whole)
-                windows.append((scene, num_frames))
-                left -= num_frames
-        if len(windows) > 1 and GOING_ON.name not in self.tasks:
-            raise TaskError(
-                f"{sum(scene.num_frames for scene in scenes)} frames are asked for; this model makes {windows[0][1]} "
-                "and was not trained to go on; ask for fewer",
-                code="range",
-            )
-        return windows
+        wanted = [scene.num_frames for scene in scenes]
+        windows = lengths.film_windows(wanted, self.window, goes_on, self.tasks)
+        return [(scenes[index], num_frames) for index, num_frames in windows]
 
     def _edited_clip(self) -> Making[Video]:
         """A clip of one window at most, of the length of what is given, and with its sound where it has one."""
         task, request, window = self.request.row, self.request, self.window
-        pieces, sound, painted, most = {}, None, None, window.num_frames
-        for view in task.given:
-            if view.modality == "text":
-                continue
-            if view.modality == "audio":
-                assert request.audio is not None
-                heard = given.sound(request.audio, window, request.start, self.warnings)
-                if view.part == "whole":
-                    sound = heard
-                    samples = given.whole_sound(heard, window, request.start, self.warnings)
-                    most = min(most, max(1, math.ceil(heard.seconds * window.frame_rate - 1e-6)))
-                else:
-                    samples = given.beginning_of(heard, window, window.shown_samples(view))
-                pieces[view.piece] = window.encode_audio(samples)
-                continue
-            if view.change == "structure":
-                shown, sound = given_structure.structure(request, window, self.warnings, self.facts)
-                most = shown.shape[1]
-            elif view.name == "image":
-                assert request.image is not None
-                pieces[view.piece] = window.encode(given.picture(request.image, window))
-                given.say_cut(request.image, window, self.warnings)
-                continue
-            else:
-                painted = canvas(request, window, self.warnings)
-                sound, most, shown = painted.sound, painted.frames.shape[1], painted.shown()
-                self.facts |= painted.facts
-            pieces[view.piece] = window.encode(window.filled_up(shown))
-        wanted = lengths.clip_frames(request, window, most)
+        measured = partial(given_structure.structure, request, window, self.warnings, self.facts)
+        views = given_views(request, window, self.warnings, self.facts, measured)
+        pieces = {
+            piece: window.encode_audio(shown) if piece == "audio_in" else window.encode(shown)
+            for piece, shown in views.shown.items()
+        }
+        wanted, sound = lengths.clip_frames(request, window, views.most), views.sound
         hears = sound is None and "audio" not in task.gives and self.hears
         self.num_steps = window.num_steps(task) + hears * self._hearing_steps(1)
-        early = self._early(wanted, painted=painted)
+        early = self._early(wanted, canvas=views.canvas)
         made = (yield from self._fill(task, [pieces], early=early))[0]
         clip = Video.from_pixels(early.all_of(made["video_out"]), window.frame_rate)
         if "audio_out" in made:
@@ -345,7 +305,7 @@ class Composition:
             draft = self.request.upscale is not None
             self.on_frames(Frames(first, part.frames, part.frame_rate, draft))
 
-    def _early(self, num_frames: int, first: int = 0, num_made: int = 0, painted: Canvas | None = None) -> EarlyFrames:
+    def _early(self, num_frames: int, first: int = 0, num_made: int = 0, canvas: Canvas | None = None) -> EarlyFrames:
         """What decodes a stretch of a window, after `num_made` frames of the result, and shows it as it comes."""
         rate = self.window.frame_rate
         return EarlyFrames(
@@ -353,7 +313,7 @@ class Composition:
             first,
             num_frames,
             lambda index, pixels: self._show(Video.from_pixels(pixels, rate), num_made + index),
-            lambda index, pixels: painted.painted(pixels, index) if painted else pixels,
+            lambda index, pixels: canvas.painted(pixels, index) if canvas else pixels,
         )
 
     def _fill(

@@ -6,13 +6,15 @@ Everything is read as `Composition` will read it, by the same functions, but not
 from __future__ import annotations
 
 import importlib.util
-import math
 from collections.abc import Collection
+from functools import partial
 
-from videopoet.errors import MediaError, TaskError
+from torch import Tensor
+
+from videopoet.errors import MediaError
 from videopoet.generation import given, given_structure, lengths
+from videopoet.generation.given_views import given_views
 from videopoet.generation.lengths import GOING_ON
-from videopoet.generation.painting import canvas
 from videopoet.generation.request import Request
 from videopoet.generation.window import Shape
 from videopoet.media.signals import INSTALL_FLOW
@@ -35,10 +37,11 @@ def examine(request: Request, window: Shape, tasks: Collection[str]) -> None:
     elif task.gives == ("text",):
         assert request.video is not None
         given.first_window(given.picture_or_clip(request.video, window), window, [], start=request.start)
-    elif all(view.modality == "text" or view.starts_output for view in task.given):
+    elif task.any_length:
         _examine_film(request, window, tasks)
-    else:
-        _examine_edited(request, window)
+    elif task.gives != ("image",):
+        views = given_views(request, window, [], {}, partial(_unmeasured_structure, request, window))
+        lengths.clip_frames(request, window, views.most)
 
 
 def _examine_film(request: Request, window: Shape, tasks: Collection[str]) -> None:
@@ -47,41 +50,14 @@ def _examine_film(request: Request, window: Shape, tasks: Collection[str]) -> No
     if request.video is not None:
         known = given.kept_clip(request.video, window, request.start)
         given.end_of(known, window.shown_frames(GOING_ON.given[-1]))
-    if request.row.gives == ("image",):
-        return
     wanted = lengths.film_frames(request, window, goes_on=request.video is not None)
-    if request.video is None and wanted > window.num_frames and GOING_ON.name not in tasks:
-        raise TaskError(
-            f"{wanted} frames are asked for; this model makes {window.num_frames} and was not trained to go on; ask "
-            "for fewer",
-            code="range",
-        )
+    lengths.film_windows([wanted], window, request.video is not None, tasks)
 
 
-def _examine_edited(request: Request, window: Shape) -> None:
-    most = window.num_frames
-    for view in request.row.given:
-        if view.modality == "audio":
-            assert request.audio is not None
-            heard = given.sound(request.audio, window, request.start, [])
-            if view.part == "whole":
-                most = min(most, max(1, math.ceil(heard.seconds * window.frame_rate - 1e-6)))
-            else:
-                given.beginning_of(heard, window, window.shown_samples(view))
-        elif view.name == "image":
-            assert request.image is not None
-            given.picture(request.image, window)
-        elif view.change == "structure":
-            most = _examine_structure(request, window)
-        elif view.change is not None:
-            most = canvas(request, window, []).frames.shape[1]
-    lengths.clip_frames(request, window, most)
-
-
-def _examine_structure(request: Request, window: Shape) -> int:
-    """How many frames the structure has; it is not measured here."""
+def _unmeasured_structure(request: Request, window: Shape) -> tuple[Tensor, None]:
+    """What is given as structure, or else the clip of which it would be measured."""
     if request.structure is not None:
-        return given_structure.checked_structure(request.structure, window).shape[1]
+        return given_structure.checked_structure(request.structure, window), None
     assert request.video is not None
     seen = given.first_window(request.video, window, [], start=request.start)
     if request.depth is not None:
@@ -92,4 +68,4 @@ def _examine_structure(request: Request, window: Shape) -> int:
             f"{INSTALL_FLOW}",
             code="library_missing",
         )
-    return seen.num_frames
+    return seen.pixels(), None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+
 from videopoet.errors import TaskError
 from videopoet.generation.request import Request
 from videopoet.generation.window import Shape
@@ -18,6 +20,40 @@ def film_frames(request: Request, window: Shape, goes_on: bool) -> int:
     """
     usual = window.num_frames - (window.shown_frames(GOING_ON.given[-1]) if goes_on else 0)
     return _wanted(request, window, usual, offset=0 if goes_on else 1)
+
+
+def film_windows(scenes: Sequence[int], window: Shape, goes_on: bool, tasks: Collection[str]) -> list[tuple[int, int]]:
+    """For each window of a film the index of its scene and how many frames it gives.
+
+    Args:
+        scenes: How many frames each has; it ends where it was said to end.
+        window: The most that is made at a time.
+        goes_on: Whether the first follows a given clip.
+        tasks: What the model was trained for.
+
+    Raises:
+        TaskError: There are several, and the model was not trained to go on, or the first is too short for it.
+    """
+    windows: list[tuple[int, int]] = []
+    overlap = window.shown_frames(GOING_ON.given[-1])
+    for index, left in enumerate(scenes):
+        while left > 0:
+            if windows and sum(num_frames for _, num_frames in windows[:overlap]) < overlap and not goes_on:
+                raise TaskError(
+                    f"the film changes after {windows[0][1]} frames; {overlap} are needed to go on from; make its "
+                    f"first scene at least {overlap / window.frame_rate:g} seconds long",
+                    code="range",
+                )
+            num_frames = min(left, window.num_frames - overlap if windows or goes_on else window.num_frames)
+            windows.append((index, num_frames))
+            left -= num_frames
+    if len(windows) > 1 and GOING_ON.name not in tasks:
+        raise TaskError(
+            f"{sum(scenes)} frames are asked for; this model makes {windows[0][1]} and was not trained to go on; ask "
+            "for fewer",
+            code="range",
+        )
+    return windows
 
 
 def clip_frames(request: Request, window: Shape, most: int) -> int:

@@ -51,6 +51,11 @@ class Shape:
         """How many samples of a window a view shows."""
         return view.count(self.num_samples // self.hop) * self.hop
 
+    def filled_up(self, pixels: Tensor) -> Tensor:
+        """Pixels, (3, T, H, W), made a whole window by repeating the last frame."""
+        missing = self.num_frames - pixels.shape[1]
+        return torch.cat([pixels, pixels[:, -1:].expand(-1, missing, -1, -1)], dim=1)
+
 
 class Window(Shape):
     """The shape of a window of a poet, in media and in codes.
@@ -108,11 +113,6 @@ class Window(Shape):
         with torch.no_grad(), runtime.autocast(self.parts.device):
             samples = self.parts.audio_tokenizer.decode(codes[None].to(self.parts.device))[0].float().cpu()
         return F.pad(samples, (0, self.num_samples - samples.shape[1]))
-
-    def filled_up(self, pixels: Tensor) -> Tensor:
-        """Pixels, (3, T, H, W), made a whole window by repeating the last frame."""
-        missing = self.num_frames - pixels.shape[1]
-        return torch.cat([pixels, pixels[:, -1:].expand(-1, missing, -1, -1)], dim=1)
 
     def num_steps(self, task: Task) -> int:
         """How many tokens are chosen in a row of a task, at the most."""

@@ -46,6 +46,11 @@ class Task:
         return any(view.modality == "audio" for view in (*self.given, *self.predict))
 
     @property
+    def any_length(self) -> bool:
+        """Whether it makes clips of any length: nothing is given but words and a beginning."""
+        return self.gives == ("video",) and all(view.modality == "text" or view.starts_output for view in self.given)
+
+    @property
     def gives(self) -> tuple[str, ...]:
         """What comes out, in order: image, video, audio or text."""
         return tuple(view.name for view in self.predict)
