@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from videopoet.errors import MediaError
-from videopoet.media.resample import resample_audio, resample_frames, resize_and_crop
+from videopoet.media.resample import resample_audio, resample_frames, resize_and_crop, shrink
 from videopoet.media.types import Audio, Video
 
 
@@ -85,3 +85,10 @@ def test_shrinking_averages_so_that_fine_stripes_become_grey():
     stripes = torch.zeros(1, 64, 64)
     stripes[..., ::2] = 1.0
     assert (resize_and_crop(stripes, 16, 16)[..., 2:-2] - 0.5).abs().max() < 0.05
+
+
+def test_a_shrunken_pixel_is_the_mean_of_what_it_covers():
+    frames = torch.arange(2 * 4 * 8.0).view(1, 2, 4, 8)
+    shrunken = shrink(frames, 2, 2)
+    assert shrunken.shape == (1, 2, 2, 2)
+    assert torch.equal(shrunken[0, 1, 0, 1], frames[0, 1, :2, 4:].mean())

@@ -36,6 +36,11 @@ def resize_and_crop(frames: Tensor, height: int, width: int) -> Tensor:
     return flat.round().clamp(0, 255).to(torch.uint8) if frames.dtype == torch.uint8 else flat.to(frames.dtype)
 
 
+def shrink(frames: Tensor, height: int, width: int) -> Tensor:
+    """Frames (C, T, H, W) as (C, T, height, width), whatever their shape: each pixel is the mean of what it covers."""
+    return F.interpolate(frames.transpose(0, 1), (height, width), mode="area").transpose(0, 1)
+
+
 def resample_frames(video: Video, frame_rate: float) -> Video:
     """Show the same clip at another frame rate: each new frame is the one on screen at its time. Sound stays."""
     if frame_rate == video.frame_rate:

@@ -14,6 +14,7 @@ from videopoet import runtime
 from videopoet.evaluation.cases import Case, Take
 from videopoet.evaluation.metrics.base import Distance, Figure
 from videopoet.evaluation.statistics import Floats, scaled_frechet_distance
+from videopoet.media.resample import shrink
 
 SEEDS = 3
 CHANNELS = 3, 32, 48, 64
@@ -49,7 +50,7 @@ class RandomFeatureFrechet(Distance):
 @torch.no_grad()
 def random_features(pixels: Tensor) -> Floats:
     """Features, (SEEDS, 288), of pixels in [-1, 1], (3, T, H, W)."""
-    frames = F.interpolate(pixels.transpose(0, 1), (SIDE, SIDE), mode="area").transpose(0, 1)[None]
+    frames = shrink(pixels, SIDE, SIDE)[None]
     features = []
     for seed in range(SEEDS):
         layer, pooled = frames, []

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from videopoet.evaluation.cases import Case, Take
 from videopoet.evaluation.metrics.base import Distance, Figure
 from videopoet.evaluation.statistics import Floats, scaled_frechet_distance
 from videopoet.evaluation.world_network import SIDE, world_network
+from videopoet.media.resample import shrink
 
 
 class WorldFeatureFrechet(Distance):
@@ -44,5 +44,5 @@ def world_features(pixels: Tensor) -> Floats:
     Raises:
         CheckpointError: The network's weights are missing, or not the committed ones.
     """
-    frames = F.interpolate(pixels.transpose(0, 1), (SIDE, SIDE), mode="area").transpose(0, 1)[None]
+    frames = shrink(pixels, SIDE, SIDE)[None]
     return world_network().features(frames)[0].double().numpy()
