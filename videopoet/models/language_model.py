@@ -303,7 +303,7 @@ class LanguageModel(nn.Module):
 
     def recompute_layers(self) -> None:
         """Keep only what enters each layer for the backward pass, and compute its inner values there again."""
-        self.backbone.gradient_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
+        self.backbone.activation_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
 
     def logits(self, hidden: Tensor, start: int, stop: int) -> Tensor:
         """Logits over the ids in [start, stop), (..., stop - start), of hidden states (..., D)."""
