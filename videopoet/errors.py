@@ -38,3 +38,13 @@ class DataError(VideoPoetError):
 
 class CheckpointError(VideoPoetError):
     """A model or training state that is missing, broken or made for something else."""
+
+
+def shortened(text: str) -> str:
+    """What a message quotes, in 60 characters at the most."""
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def shown(value: object) -> str:
+    """A value as a message quotes it."""
+    return shortened(repr(value))

@@ -17,7 +17,7 @@ from typing import Any
 
 from videopoet import __version__, checkpoint, runtime
 from videopoet.data.toybox import ToyBox
-from videopoet.errors import CheckpointError, ConfigError
+from videopoet.errors import CheckpointError, ConfigError, shortened
 from videopoet.evaluation import baselines, figures, plugins, prompts, provenance, report_page, samples, world_network
 from videopoet.evaluation.cases import Case, Take
 from videopoet.evaluation.figures import MODEL, REFERENCE, TOKENS, TRUTH, Tally
@@ -376,7 +376,7 @@ def _open(output: Path, settings: dict[str, Any]) -> None:
 
 def _short(value: Any) -> str:
     text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return shortened(text)
 
 
 def _read(take: Take) -> str:

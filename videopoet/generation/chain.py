@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from videopoet import runtime
-from videopoet.errors import TaskError, VideoPoetError
+from videopoet.errors import TaskError, VideoPoetError, shown
 from videopoet.generation.composition import HEARING
 from videopoet.generation.request import Request
 from videopoet.generation.result import Result
@@ -76,7 +76,7 @@ def link(steps: Steps, seed: int, hears: bool) -> list[Link]:
     """
     if isinstance(steps, str | Mapping) or not isinstance(steps, Sequence) or not 1 <= len(steps) <= MOST_STEPS:
         raise TaskError(
-            f"the chain is {_shown(steps)}; it must be a list of 1 to {MOST_STEPS} steps, each with a task; write one",
+            f"the chain is {shown(steps)}; it must be a list of 1 to {MOST_STEPS} steps, each with a task; write one",
             code="chain_invalid",
         )
     tasks = [_task(step, number) for number, step in enumerate(steps, start=1)]
@@ -191,7 +191,7 @@ def _check_file(path: Path) -> None:
 def _task(step: Mapping[str, Any], number: int) -> Task:
     if not isinstance(step, Mapping) or not isinstance(step.get("task"), str):
         raise TaskError(
-            f"step {number} is {_shown(step)}; it must have a task, and what that takes; correct it",
+            f"step {number} is {shown(step)}; it must have a task, and what that takes; correct it",
             code="chain_invalid",
         )
     for name in step:
@@ -215,8 +215,3 @@ def _offers(made: Link, hears: bool) -> set[str]:
 
 def _seed(seed: int, number: int) -> int:
     return int(torch.randint(2**31, (), generator=runtime.generator("chain", seed, number)))
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

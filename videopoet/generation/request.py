@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from videopoet.config import BaseConfig
-from videopoet.errors import TaskError
+from videopoet.errors import TaskError, shortened
 from videopoet.generation.masked_decoding import MaskedSampling
 from videopoet.generation.sampling import Sampling
 from videopoet.media.types import Audio, Image, Video
@@ -343,4 +343,4 @@ def _number(value: float) -> str:
 def _shown(value: Any) -> str:
     value = str(value) if isinstance(value, Path) else value
     text = repr(value) if not isinstance(value, Tensor) else f"a tensor of shape {tuple(value.shape)}"
-    return text if len(text) <= 60 else text[:57] + "..."
+    return shortened(text)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from videopoet.errors import TaskError
+from videopoet.errors import TaskError, shown
 
 LONGEST_FILM = 3600.0
 """Seconds. What bounds a film is patience: its memory does not grow."""
@@ -62,7 +62,7 @@ def scenes_of(story: Story) -> tuple[Scene, ...]:
     scenes = []
     if isinstance(story, str | Mapping) or not isinstance(story, Sequence) or not story:
         raise TaskError(
-            f"the story is {_shown(story)}; it must be a list of scenes, each with a prompt and seconds; write one",
+            f"the story is {shown(story)}; it must be a list of scenes, each with a prompt and seconds; write one",
             code="story_invalid",
         )
     for number, scene in enumerate(story, start=1):
@@ -77,7 +77,7 @@ def scenes_of(story: Story) -> tuple[Scene, ...]:
             scene = Scene(**scene)
         if not isinstance(scene, Scene):
             raise TaskError(
-                f"scene {number} is {_shown(scene)}; it must have a prompt and seconds; correct it",
+                f"scene {number} is {shown(scene)}; it must have a prompt and seconds; correct it",
                 code="story_invalid",
             )
         scenes.append(scene)
@@ -114,8 +114,3 @@ def read_story(path: str | Path) -> tuple[Scene, ...]:
             f"'{path}' is not readable JSON; it must hold a list of scenes; correct it", code="story_invalid"
         ) from None
     return scenes_of(values)
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from videopoet.checkpoint import write_atomically
-from videopoet.errors import TaskError
+from videopoet.errors import TaskError, shown
 from videopoet.generation.request import LONGEST_PROMPT, RANGES
 from videopoet.sequence.cameras import CAMERA_MOVES
 
@@ -146,7 +146,7 @@ class Storyboard(BaseModel):
             return values
         if not isinstance(values, Mapping):
             raise TaskError(
-                f"the storyboard is {_shown(values)}; it must be an object with a list of scenes, each with a prompt; "
+                f"the storyboard is {shown(values)}; it must be an object with a list of scenes, each with a prompt; "
                 "write one",
                 code="storyboard_invalid",
             )
@@ -245,7 +245,7 @@ def _explained(error: ValidationError) -> TaskError:
     elif not name and kind == "value_error":
         text = reason
     elif not name:
-        text = f"{where} is {_shown(first['input'])}; it must be an object with {', '.join(known[:2])}; correct it"
+        text = f"{where} is {shown(first['input'])}; it must be an object with {', '.join(known[:2])}; correct it"
     elif kind in ("too_short", "too_long"):
         text = f"{name} of {where} are {len(first['input'])}; there must be 1 to {MOST_SCENES}; change that"
     elif kind == "string_too_long":
@@ -255,12 +255,7 @@ def _explained(error: ValidationError) -> TaskError:
         fitting = {"camera": CAMERA_MOVES, "transition": get_args(Transition)}.get(name) or get_args(
             {"shape": Shape, "fit": Fit}[name]
         )
-        text = f"{name} of {where} is {_shown(first['input'])}; there are {', '.join(fitting)}; name one of them"
+        text = f"{name} of {where} is {shown(first['input'])}; there are {', '.join(fitting)}; name one of them"
     else:
-        text = f"{name} of {where} is {_shown(first['input'])}; {reason}; correct it"
+        text = f"{name} of {where} is {shown(first['input'])}; {reason}; correct it"
     return TaskError(text, code="storyboard_invalid")
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
