@@ -1,8 +1,9 @@
 """A second reader, made apart from the oracle, to check it by: colour and motion of one subject, camera at rest.
 
-It shares neither code nor method with the oracle. It knows no scenery and no silhouettes: the subject is what has a
-colour of the palette or moves, its colour is where the weight of its hues lies, and its motion is that of the first
-two moments of its pixels. Where lengths have no unit, they are shares of the picture's short side.
+It shares no code with the oracle, and of its method only the rules by which a path is named, written here again. It
+knows no scenery and no silhouettes: the subject is what has a colour of the palette or moves, its colour is where the
+weight of its hues lies, and its motion is that of the first two moments of its pixels. Where lengths have no unit, they
+are shares of the picture's short side.
 
 It may miss a white subject that stands still on snow, and it finds some colour in pictures that are nothing but noise.
 """
