@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import shutil
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -13,19 +16,21 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from videopoet import __version__, runtime
+from videopoet import __version__, checkpoint, runtime
 from videopoet.errors import TaskError
 from videopoet.generation import given
 from videopoet.generation.composition import Composition, Scene
 from videopoet.generation.decoders.base import Decoder
 from videopoet.generation.filling import go_on_together
+from videopoet.generation.film_folder import FilmFolder
 from videopoet.generation.poet_folder import Parts
 from videopoet.generation.request import Request
 from videopoet.generation.steps import Steps
 from videopoet.generation.story import Story, scenes_of
+from videopoet.generation.take_store import fingerprint
 from videopoet.media.files import write_parts
 from videopoet.media.resample import resample_audio
-from videopoet.media.types import Audio, Video
+from videopoet.media.types import Audio, Image, Video
 
 OF_A_SCENE = ("prompt", "seconds", "num_frames", "camera")
 _BEGINNINGS = {"video": "video_continuation", "image": "image_to_video"}
@@ -96,12 +101,55 @@ class Film:
         }
         return {key: value for key, value in metadata.items() if value is not None}
 
+    @property
+    def decides(self) -> dict[str, Any]:
+        """All that decides the film's bytes but the poet itself, as values of JSON."""
+        first, encoder = self.requests[0].completed(self.parts.settings), self.parts.text_encoder
+        settings = {name: value for name, value in vars(self.decoder).items() if isinstance(value, int | float | str)}
+        beginnings = {name: _hash(media) for name in _BEGINNINGS if (media := getattr(first, name)) is not None}
+        return {
+            **self.metadata,
+            **beginnings,
+            "words": [encoder.encode(request.words or "") for request in self.requests],
+            "size": [first.height, first.width],
+            "sound": first.sound,
+            "decoder": [type(self.decoder).__module__, settings],
+        }
+
     def __iter__(self) -> Iterator[Video]:
         """The parts of the film, in order, all of one size, frame rate and kind of sound.
 
         Raises:
             MediaError: A given file is missing or broken.
         """
+        return self._made(self.decoder)
+
+    def save(self, path: str | Path, metadata: bool = True, keep: str | Path | None = None) -> None:
+        """Make the film and write it to an .mp4 as it comes; the file is whole or absent.
+
+        Args:
+            path: Where.
+            metadata: Keep story, seed, model and settings in the file.
+            keep: A folder for what is made, which is removed once the film is whole. A film that was interrupted goes
+                on from what is there, and becomes what it would have been; it needs the same seed.
+
+        Raises:
+            MediaError: The extension does not fit.
+            TaskError: `keep` holds another film or something else, or another process makes it.
+            OSError: The disk is full, or the place cannot be written.
+        """
+        told = self.metadata if metadata else None
+        if keep is None:
+            write_parts(self, path, told)
+            return
+        with FilmFolder(keep, {**self.decides, "weights": fingerprint(self.parts)}) as folder:
+            whole = folder.path / f"film{Path(path).suffix}"
+            write_parts(self._made(folder.filling(self.decoder)), whole, told)
+            checkpoint.write_atomically(path, partial(shutil.move, whole))
+            folder.done = True
+
+    def _made(self, decoder: Decoder) -> Iterator[Video]:
+        """The parts as they are made."""
         composition, scenes = self._begin()
         ready: deque[Video] = deque()
         known = None
@@ -115,18 +163,9 @@ class Film:
             steps = Steps([composition], "film", self.progress, self.on_step, stack)
             work = composition.film(scenes, known, ready.append)
             del known
-            for _ in go_on_together([work], self.parts, self.decoder, steps.advance):
+            for _ in go_on_together([work], self.parts, decoder, steps.advance):
                 while ready:
                     yield ready.popleft()
-
-    def save(self, path: str | Path, metadata: bool = True) -> None:
-        """Make the film and write it to an .mp4 as it comes; the file is whole or absent.
-
-        Raises:
-            MediaError: The extension does not fit.
-            OSError: The disk is full, or the place cannot be written.
-        """
-        write_parts(self, path, self.metadata if metadata else None)
 
     def _begin(self) -> tuple[Composition, list[Scene]]:
         """The work, and the scenes for it."""
@@ -144,6 +183,18 @@ class Film:
         ]
         composition.windows(scenes, goes_on=self.requests[0].video is not None)
         return composition, scenes
+
+
+def _hash(media: str | Path | Image | Video) -> str:
+    """Of what is given: of a file its bytes, else its pixels and samples."""
+    if isinstance(media, str | Path):
+        return checkpoint.sha256(Path(media))
+    tensors = [media.frame] if isinstance(media, Image) else [media.frames]
+    tensors += [media.audio.samples] if isinstance(media, Video) and media.audio is not None else []
+    digest = hashlib.sha256(repr(media).encode())
+    for tensor in tensors:
+        digest.update(tensor.cpu().contiguous().numpy().data)
+    return digest.hexdigest()
 
 
 def _alike(clip: Video, sample_rate: int | None) -> Video:

@@ -211,14 +211,7 @@ class Movie:
 
     def _key(self, film: Film) -> str:
         """The name of a take: the hash of all that decides its bytes."""
-        if self.store is None:
-            return ""
-        encoder = self.parts.text_encoder
-        words = [encoder.encode(request.words or "") for request in film.requests]
-        decides = {**film.metadata, "words": words, "size": [self.model_height, self.model_width]}
-        settings = {name: value for name, value in vars(film.decoder).items() if isinstance(value, int | float | str)}
-        decoder = [type(film.decoder).__module__, settings]
-        return self.store.key({**decides, "sound": self.storyboard.sound, "decoder": decoder})
+        return "" if self.store is None else self.store.key(film.decides)
 
     @property
     def _lengths(self) -> list[int]:
