@@ -14,14 +14,22 @@ class FakePoet:
     """Stands for the model: remembers what was asked of it."""
 
     def __init__(self):
-        self.asked = []
+        self.asked, self.kept, self.interrupted = [], [], False
 
     def from_pretrained(self, model=None, **options):
         return self
 
     def film(self, story, **given):
         self.asked.append((story, given))
-        return SimpleNamespace(warnings=("no sound",), metadata={"seed": given["seed"]}, save=self.save)
+        return SimpleNamespace(warnings=("no sound",), metadata={"seed": given["seed"]}, save=self.save_film)
+
+    def save_film(self, path, metadata, keep):
+        self.kept.append(keep)
+        if self.interrupted:
+            keep.mkdir(parents=True)
+            (keep / "film.json").write_text(json.dumps({"seed": self.asked[-1][1]["seed"]}))
+            raise KeyboardInterrupt
+        self.save(path, metadata)
 
     def variations(self, task, *, count, seed, **given):
         self.asked.append((task, {"count": count, "seed": seed, **given}))
@@ -70,6 +78,33 @@ def test_a_story_is_a_file(poet, capsys):
     (scene,) = poet.asked[0][0]
     assert (scene.prompt, scene.seconds) == ("a ball", 2)
     assert json.loads(capsys.readouterr().out)["output"] == "x.mp4"
+
+
+def test_what_is_made_is_kept_beside_the_film(poet):
+    for arguments in (["-o", "a/x.mp4"], ["--seed=3"]):
+        assert cli.run(["film", "a", *arguments]) == 0
+    assert poet.kept == [Path("a/x.parts"), Path("outputs/film-3.parts")]
+
+
+@pytest.mark.parametrize("arguments", [[], ["-o", "x.mp4"], ["--seed=3"], ["--seed=3", "-o", "x.mp4"]])
+def test_the_same_command_goes_on_with_an_interrupted_film(poet, capsys, arguments):
+    command = ["film", "a", "--then", "b", "--temperature=0.5", *arguments]
+    poet.interrupted = True
+    assert cli.run(command) == 130
+    assert "stopped; what is made is kept in" in capsys.readouterr().err
+    poet.interrupted = False
+    assert cli.run(command) == 0
+    assert "holds an unfinished film" in capsys.readouterr().err
+    assert poet.kept[0] == poet.kept[1] and poet.asked[0] == poet.asked[1]
+
+
+def test_another_command_without_a_name_makes_another_film(poet):
+    poet.interrupted = True
+    assert cli.run(["film", "a"]) == 130
+    poet.interrupted = False
+    for other in (["film", "b"], ["film", "a", "--no-sound"], ["film", "a", "--seconds=9"]):
+        assert cli.run(other) == 0
+    assert len(set(poet.kept)) == 4
 
 
 @pytest.mark.parametrize(

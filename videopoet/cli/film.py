@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import time
 from pathlib import Path
@@ -57,7 +58,8 @@ def film(
     """Make a film of any length whose story changes on the way.
 
     A story's file is a list such as [{"prompt": "a red ball bounces", "seconds": 4, "camera": "zoom in"}, ...].
-    Memory does not grow with the length, and the file is whole or absent.
+    Memory does not grow with the length, and the file is whole or absent. What is made is kept beside it until then: if
+    the work is interrupted, the same command goes on with it.
     """
     story: Any
     if words.lower().endswith(".json"):
@@ -74,10 +76,8 @@ def film(
         prompts = [words, *(then or [])]
         each = (8.0 * len(prompts) if seconds is None else seconds) / len(prompts)
         story = [{"prompt": prompt, "seconds": each, "camera": camera} for prompt in prompts]
-    seed = secrets.randbelow(2**31) if seed is None else seed
-    named_output = output is not None
-    output = output or Path("outputs") / f"film-{seed}.mp4"
-    check_output(output, (".mp4",))
+    if output is not None:
+        check_output(output, (".mp4",))
     inputs = {
         "image": image,
         "video": video,
@@ -91,15 +91,38 @@ def film(
         "guidance_scale": guidance_scale,
     }
     inputs = {name: value for name, value in inputs.items() if value is not None}
+    named_output = output is not None
+    if output is not None:
+        keep = output.with_suffix(".parts")
+    else:
+        # Without a seed its film is found again by all else that is asked for.
+        asked = repr((story, inputs, sound, model, device)).encode()
+        name = hashlib.sha256(asked).hexdigest()[:12] if seed is None else seed
+        keep = Path("outputs") / f"film-{name}.parts"
 
     from videopoet import VideoPoet
+    from videopoet.generation.film_folder import kept_seed
+
+    begun_seed = kept_seed(keep)
+    if begun_seed is not None:
+        say(f"'{keep}' holds an unfinished film, which is gone on with if it is the same one")
+    if seed is None:
+        seed = secrets.randbelow(2**31) if begun_seed is None else begun_seed
+    if output is None:
+        output = keep.with_name(f"film-{seed}.mp4")
+        check_output(output, (".mp4",))
 
     began = time.perf_counter()
     poet = VideoPoet.from_pretrained(model, device=device)
     made = poet.film(story, seed=seed, sound=sound, **inputs)
     for warning in made.warnings:
         say(f"warning: {warning}")
-    made.save(output, metadata=metadata)
+    try:
+        made.save(output, metadata=metadata, keep=keep)
+    except KeyboardInterrupt:
+        if kept_seed(keep) is not None:
+            say(f"stopped; what is made is kept in '{keep}', and the same command goes on with it")
+        raise
     if as_json:
         print_json(
             {
