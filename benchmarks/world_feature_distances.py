@@ -1,4 +1,4 @@
-"""How far wFD puts damaged clips from true ones, beside as many other true clips: what it sees, and what it does not.
+"""How far wFD and MMD put damaged clips from true ones, beside as many other true clips: what they see and do not.
 
 One JSON line: the distance of test clips as they are (the floor), blurred, noisy, frozen at the first frame, with
 neighbouring frames exchanged, with frames in any order, and backwards; and the floor of fewer clips.
@@ -15,7 +15,8 @@ from report import report
 from torch import Tensor
 from torch.nn import functional as F
 
-from videopoet.evaluation.statistics import Floats, scaled_frechet_distance
+from videopoet.evaluation.metrics.world_feature_frechet import distances
+from videopoet.evaluation.statistics import Floats
 from videopoet.evaluation.world_network import SHA256, world_network
 
 FIRST_REFERENCE = 100_000
@@ -39,8 +40,8 @@ def damaged(video: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
     }
 
 
-def distances(count: int, seed: int) -> tuple[dict[str, float], dict[int, float]]:
-    """The distance of each harm at this number of clips, and the floor of half as many and a quarter."""
+def measured(count: int, seed: int) -> tuple[dict[str, dict[str, float]], dict[int, dict[str, float]]]:
+    """The distances of each harm at this number of clips, and those of the truth of half as many and a quarter."""
     world, generator = toy_box("test"), torch.Generator().manual_seed(0)
     reference, features = [], {}
     for batch in clips(world, [world.scene(FIRST_REFERENCE + number) for number in range(count)], audio=False):
@@ -49,9 +50,8 @@ def distances(count: int, seed: int) -> tuple[dict[str, float], dict[int, float]
         for name, video in damaged(batch.video.cpu(), generator).items():
             features.setdefault(name, []).append(_features(video))
     true, found = np.concatenate(reference), {name: np.concatenate(each) for name, each in features.items()}
-    far = {name: round(scaled_frechet_distance(each, true), 2) for name, each in found.items()}
-    fewer = [count // 4, count // 2]
-    return far, {few: round(scaled_frechet_distance(found["truth"][:few], true[:few]), 2) for few in fewer}
+    far = {name: distances(each, true) for name, each in found.items()}
+    return far, {few: distances(found["truth"][:few], true[:few]) for few in (count // 4, count // 2)}
 
 
 @torch.no_grad()
@@ -72,8 +72,12 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=1024, help="how many clips of each kind")
     parser.add_argument("--seed", type=int, default=0, help="seed of the first scene; the next follow")
     given = parser.parse_args()
-    far, floors = distances(given.count, given.seed)
-    report("world_feature_distances", wfd=far, floor=floors, clips=given.count, seed=given.seed, network=SHA256[:16])
+    far, floors = measured(given.count, given.seed)
+    tables = {
+        name: {kind: round(found[name], 2 if name == "wfd" else 4) for kind, found in (far | floors).items()}
+        for name in far["truth"]
+    }
+    report("world_feature_distances", **tables, clips=given.count, seed=given.seed, network=SHA256[:16])
 
 
 if __name__ == "__main__":

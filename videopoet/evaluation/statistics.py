@@ -108,8 +108,13 @@ def scaled_frechet_distance(features: Floats, reference: Floats, least: Floats |
     return frechet_distance(features / scale, reference / scale)
 
 
-def maximum_mean_discrepancy(features: Floats, reference: Floats) -> float:
-    """Unbiased squared MMD with a Gaussian kernel as wide as the median distance; around 0, also below, of equal laws.
+def maximum_mean_discrepancy(features: Floats, reference: Floats, width: float = 1.0) -> float:
+    """Unbiased squared MMD of two sets of rows with a Gaussian kernel; around 0, also below, of equal laws.
+
+    Args:
+        features: Rows, (N, D).
+        reference: Rows, (M, D).
+        width: The kernel's, in medians of the rows' squared distances.
 
     Raises:
         DataError: A set has fewer than two rows, or the sets have different widths.
@@ -119,7 +124,7 @@ def maximum_mean_discrepancy(features: Floats, reference: Floats) -> float:
     squares = np.square(both).sum(axis=1)
     distances = (squares[:, None] + squares - 2 * both @ both.T).clip(0)
     wide = float(np.median(distances[~np.eye(len(both), dtype=bool)])) or 1.0
-    kernel = np.exp(-distances / wide)
+    kernel = np.exp(-distances / (width * wide))
     n, m = len(features), len(reference)
     own, other = kernel[:n, :n], kernel[n:, n:]
     within = (own.sum() - np.trace(own)) / (n * (n - 1)) + (other.sum() - np.trace(other)) / (m * (m - 1))

@@ -46,6 +46,13 @@ def test_the_truth_is_no_distance_from_itself(true):
     assert WorldFeatureFrechet().summarize(true, true)["wfd"] == pytest.approx(0, abs=1e-3)
 
 
+def test_mmd_is_none_of_the_truth_and_grows_with_the_harm_at_each_width(clips, true):
+    harms = [true, *([world_features(clip) for clip in blurred(clips, sigma)] for sigma in (1, 4))]
+    found = [WorldFeatureFrechet().summarize(harm, true) for harm in harms]
+    for name in ("mmd", "mmd_narrow", "mmd_wide"):
+        assert found[0][name] < min(found[1][name], 0) and max(found[1][name], 0) < found[2][name]
+
+
 def test_the_more_clips_are_blurred_the_further_they_are(clips, distance):
     distances = [distance(blurred(clips, sigma)) for sigma in (1, 2, 4)]
     assert 1 < distances[0] and distances == sorted(distances)

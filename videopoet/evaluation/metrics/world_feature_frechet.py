@@ -1,4 +1,4 @@
-"""World-feature Frechet distance (wFD): whether clips show, as a set, what true ones show. It is not FVD."""
+"""World-feature distances (wFD, MMD): whether clips show, as a set, what true ones show. They are not FVD."""
 
 from __future__ import annotations
 
@@ -10,22 +10,29 @@ from torch import Tensor
 
 from videopoet.evaluation.cases import Case, Take
 from videopoet.evaluation.metrics.base import Distance, Figure
-from videopoet.evaluation.statistics import Floats, scaled_frechet_distance
+from videopoet.evaluation.statistics import Floats, frechet_distance, maximum_mean_discrepancy
 from videopoet.evaluation.world_network import SIDE, world_network
 from videopoet.media.resample import shrink
 
 
 class WorldFeatureFrechet(Distance):
-    """Frechet distance on the features of a small 3-D CNN that was trained to read the toy box's labels, and frozen.
+    """Frechet distance and MMD on features of a small 3-D CNN, trained to read the toy box's labels, and frozen.
 
     Mean and maximum of each channel of its last layer are 192 features, each over its spread in true clips. Its labels
     are shape, colour, size, motion, scenery, camera and number of subjects. Not bounded; the truth's own distance from
-    as many other true clips is the floor, and shrinks with their number, so figures compare only at equal N.
+    as many other true clips is the floor, and shrinks with their number, so figures compare only at equal N. The
+    unbiased squared MMD has no such floor. Its Gaussian kernel is as wide as the median squared distance; with a
+    quarter and four times of that it should put sets in the same order.
     """
 
     number = "M9"
     suites = ("text_to_video", "unconditional", "tokenizer")
-    figures = {"wfd": Figure("world-feature Frechet distance; the floor is the truth's", "", better="lower")}
+    figures = {
+        "wfd": Figure("world-feature Frechet distance; the floor is the truth's", "", better="lower"),
+        "mmd": Figure("world-feature MMD; about 0 for the truth", "", better="lower"),
+        "mmd_narrow": Figure("the same with a kernel a quarter as wide", "", better="lower"),
+        "mmd_wide": Figure("the same with a kernel four times as wide", "", better="lower"),
+    }
     baselines = ("freeze",)
     least = 1024
     draws = 20
@@ -34,7 +41,17 @@ class WorldFeatureFrechet(Distance):
         return None if take.video is None else world_features(take.video.pixels())
 
     def summarize(self, collected: Sequence[Floats], reference: Sequence[Floats]) -> dict[str, float | None]:
-        return {"wfd": scaled_frechet_distance(np.stack(collected), np.stack(reference))}
+        return dict(distances(np.stack(collected), np.stack(reference)))
+
+
+def distances(features: Floats, reference: Floats) -> dict[str, float]:
+    """wFD and MMD of features, (N, 192), from those of true clips, (M, 192), each over its spread in the latter."""
+    scale = np.maximum(reference.std(axis=0), 1e-6)
+    features, reference = features / scale, reference / scale
+    widths = {"mmd": 1.0, "mmd_narrow": 0.25, "mmd_wide": 4.0}
+    return {"wfd": frechet_distance(features, reference)} | {
+        name: maximum_mean_discrepancy(features, reference, width) for name, width in widths.items()
+    }
 
 
 @torch.no_grad()
