@@ -128,7 +128,7 @@ def small() -> RunConfig:
                 mel_floor=3e-3, relative_weight=5.0, commitment_weight=0.1, adversarial_weight=0.0
             ),
             sounds=Sounds(batch_size=4, num_samples=8000, impact_share=0.5),
-            training=_training(3000, learning_rate=1e-3),
+            training=_training(12_000, learning_rate=1e-3),
         ),
         language_model=LanguageModelRun(
             model=language_model.Config(
