@@ -19,6 +19,8 @@ def test_clips_are_harmed_as_the_names_say(world_feature_distances):
     assert harmed["blur, sigma 1"].std() < video.std() / 2
 
 
-def test_truth_is_nearer_than_frozen_clips_and_nearer_with_more(world_feature_distances):
-    far, floors = world_feature_distances.distances(64, 0)
-    assert far["truth"] < far["frozen"] and far["truth"] < floors[32] < floors[16]
+def test_truth_is_nearer_than_frozen_clips_and_wfd_alone_shrinks_with_more(world_feature_distances):
+    far, floors = world_feature_distances.measured(64, 0)
+    assert all(far["truth"][name] < far["frozen"][name] for name in ("wfd", "mmd", "mmd_narrow", "mmd_wide"))
+    assert far["truth"]["wfd"] < floors[32]["wfd"] < floors[16]["wfd"]
+    assert abs(floors[16]["mmd"]) < far["frozen"]["mmd"]
