@@ -76,8 +76,6 @@ def film(
         prompts = [words, *(then or [])]
         each = (8.0 * len(prompts) if seconds is None else seconds) / len(prompts)
         story = [{"prompt": prompt, "seconds": each, "camera": camera} for prompt in prompts]
-    if output is not None:
-        check_output(output, (".mp4",))
     inputs = {
         "image": image,
         "video": video,
@@ -93,6 +91,7 @@ def film(
     inputs = {name: value for name, value in inputs.items() if value is not None}
     named_output = output is not None
     if output is not None:
+        check_output(output, (".mp4",))
         keep = output.with_suffix(".parts")
     else:
         # Without a seed its film is found again by all else that is asked for.

@@ -103,9 +103,18 @@ def scaled_frechet_distance(features: Floats, reference: Floats, least: Floats |
     Raises:
         DataError: A set has fewer than two rows, or the sets have different widths.
     """
+    return frechet_distance(*over_spread(features, reference, least))
+
+
+def over_spread(features: Floats, reference: Floats, least: Floats | float = 1e-6) -> tuple[Floats, Floats]:
+    """Two sets of rows, (N, D) and (M, D), with each feature over its spread in the reference, `least` at least.
+
+    Raises:
+        DataError: A set has fewer than two rows, or the sets have different widths.
+    """
     _check_sets(features, reference)
     scale = np.maximum(reference.std(axis=0), least)
-    return frechet_distance(features / scale, reference / scale)
+    return features / scale, reference / scale
 
 
 def maximum_mean_discrepancy(features: Floats, reference: Floats, width: float = 1.0) -> float:

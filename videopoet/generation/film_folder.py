@@ -19,7 +19,7 @@ import torch
 from torch import Generator, Tensor
 
 from videopoet import checkpoint
-from videopoet.errors import CheckpointError, TaskError
+from videopoet.errors import CheckpointError, TaskError, shown
 from videopoet.generation.decoders.base import Decoder
 from videopoet.generation.sampling import Sampling
 from videopoet.models.language_model import LanguageModel
@@ -102,7 +102,7 @@ class FilmFolder:
         for name in [*self.decides, *kept]:
             before, now = kept.get(name), self.decides.get(name)
             if before != now:
-                return f"{name} was {_shown(before)} and is {_shown(now)}"
+                return f"{name} was {_quoted(before)} and is {_quoted(now)}"
         return None
 
     def _found(self, pattern: re.Pattern[str]) -> list[Path]:
@@ -195,6 +195,5 @@ def _read(folder: Path) -> dict[str, Any]:
     return values if isinstance(values, dict) else {}
 
 
-def _shown(value: Any) -> str:
-    text = "not given" if value is None else repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+def _quoted(value: Any) -> str:
+    return "not given" if value is None else shown(value)

@@ -177,7 +177,7 @@ def _trained_tasks(run: LanguageModelRun, around: Surroundings) -> tuple[str, ..
     hears, tells = around.world.has_sound, bool(around.world.words())
     for share in run.mixture.shares:
         task = find_task(share.task)
-        fits = hears or all(view.modality != "audio" for view in (*task.given, *task.predict))
+        fits = hears or not task.hears
         fits = fits or beside(around.world, task) is not None
         fits = fits and (tells or all(view.modality != "text" for view in task.predict))
         if fits and (share.weight or share.early_weight):

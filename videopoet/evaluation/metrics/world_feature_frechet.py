@@ -10,7 +10,7 @@ from torch import Tensor
 
 from videopoet.evaluation.cases import Case, Take
 from videopoet.evaluation.metrics.base import Distance, Figure
-from videopoet.evaluation.statistics import Floats, frechet_distance, maximum_mean_discrepancy
+from videopoet.evaluation.statistics import Floats, frechet_distance, maximum_mean_discrepancy, over_spread
 from videopoet.evaluation.world_network import SIDE, world_network
 from videopoet.media.resample import shrink
 
@@ -46,8 +46,7 @@ class WorldFeatureFrechet(Distance):
 
 def distances(features: Floats, reference: Floats) -> dict[str, float]:
     """wFD and MMD of features, (N, 192), from those of true clips, (M, 192), each over its spread in the latter."""
-    scale = np.maximum(reference.std(axis=0), 1e-6)
-    features, reference = features / scale, reference / scale
+    features, reference = over_spread(features, reference)
     widths = {"mmd": 1.0, "mmd_narrow": 0.25, "mmd_wide": 4.0}
     return {"wfd": frechet_distance(features, reference)} | {
         name: maximum_mean_discrepancy(features, reference, width) for name, width in widths.items()
