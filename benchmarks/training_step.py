@@ -3,8 +3,8 @@
 Ours is the loop that `videopoet train` runs, with everything it does in a step: embeddings that know their place, the
 two-way prefix, the mean of the weights. `Trainer` trains the plain backbone on the same ids, with a causal mask and its
 own optimizer defaults. Both run under bf16 autocast where the device has it, clip gradients and follow a schedule, in
-turns in one process that keeps freed memory, as `videopoet train` does and `Trainer` does not. The first step of each
-turn does not count.
+turns in one process that keeps freed memory, as `videopoet train` does and `Trainer` does not. With `--compile` ours
+runs once more with compiled layers. The first two steps of each turn, which compile, do not count.
 """
 
 from __future__ import annotations
@@ -65,9 +65,9 @@ class Laps:
         self.processor.append(time.process_time())
 
     def durations(self) -> list[tuple[float, float]]:
-        """Seconds of the clock and of the processor, of every whole step but the first."""
+        """Seconds of the clock and of the processor, of every whole step but the first two."""
         clock, processor = (
-            [after - before for before, after in zip(times, times[1:], strict=False)][1:]
+            [after - before for before, after in zip(times, times[1:], strict=False)][2:]
             for times in (self.clock, self.processor)
         )
         return list(zip(clock, processor, strict=True))
@@ -141,19 +141,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     add_model(parser)
     parser.add_argument("--rows", type=int, default=8, help="in a batch")
-    parser.add_argument("--steps", type=int, default=3, help="in a turn, after a first")
+    parser.add_argument("--steps", type=int, default=3, help="in a turn, after the first two")
+    parser.add_argument("--compile", action="store_true", help="train ours with compiled layers too")
     parser.add_argument("--turns", type=int, default=3, help="of each")
     parser.add_argument("--learning-rate", type=float, default=1e-4)
     given = parser.parse_args()
     runtime.keep_freed_memory()
     poet = VideoPoet.from_pretrained(given.model)
     batch = make_batch(poet, given.rows).to(poet.parts.device)
+    num_steps = given.steps + 3
     everyone: dict[str, Callable[[], Laps]] = {
-        "ours": lambda: train_ours(trained(poet), batch, given.steps + 2, given.learning_rate),
+        "ours": lambda: train_ours(trained(poet), batch, num_steps, given.learning_rate),
         "transformers.Trainer": lambda: train_theirs(
-            trained(poet).backbone.train(), batch, given.steps + 2, given.learning_rate
+            trained(poet).backbone.train(), batch, num_steps, given.learning_rate
         ),
     }
+    if given.compile:
+        everyone["ours, compiled"] = lambda: train_ours(compiled(poet), batch, num_steps, given.learning_rate)
     durations: dict[str, list[tuple[float, float]]] = {name: [] for name in everyone}
     for _ in range(given.turns):
         for name, train in everyone.items():
@@ -182,6 +186,13 @@ def main() -> None:
 def trained(poet: VideoPoet) -> LanguageModel:
     """The language model as a run begins with it: fp32 weights of its own."""
     return copy.deepcopy(poet.parts.language_model).float().requires_grad_(True)
+
+
+def compiled(poet: VideoPoet) -> LanguageModel:
+    """The same with layers that are compiled at their first call."""
+    model = trained(poet)
+    model.compile_layers()
+    return model
 
 
 if __name__ == "__main__":

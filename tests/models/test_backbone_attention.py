@@ -1,10 +1,12 @@
 import copy
 import json
+import shutil
 
 import pytest
 import torch
 from torch import Tensor
 
+from videopoet.errors import ConfigError
 from videopoet.models import backbone_attention
 from videopoet.models.language_model import LanguageModel
 from videopoet.nn import product_attention
@@ -68,6 +70,23 @@ def test_layers_that_are_computed_again_give_the_same_gradients(make):
     again.recompute_layers()
     again.train()
     assert torch.equal(gradients(again, bf16=True), gradients(installed(model), bf16=True))
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="there is no compiler")
+def test_compiled_layers_give_gradients_as_near_the_truth(make):
+    model = weakened(make("qwen3"))
+    true = gradients(installed(model), bf16=False)
+    before = (gradients(installed(model), bf16=True) - true).norm()
+    compiled = installed(model)
+    compiled.compile_layers()
+    compiled.train()
+    assert (gradients(compiled, bf16=True) - true).norm() < 1.5 * before
+
+
+def test_layers_are_not_compiled_without_a_compiler(make, monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(ConfigError, match="needs a C.. compiler, and there is none; install g.."):
+        make("qwen3").compile_layers()
 
 
 def test_a_model_without_a_mask_of_ours_stays_causal_and_knows_padding(make):

@@ -6,6 +6,8 @@ that plain `transformers` opens, beside a `token_embedding/` of our own, and a `
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -304,6 +306,21 @@ class LanguageModel(nn.Module):
     def recompute_layers(self) -> None:
         """Keep only what enters each layer for the backward pass, and compute its inner values there again."""
         self.backbone.activation_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
+
+    def compile_layers(self) -> None:
+        """Have torch compile the layers at their first call, for rows of any length.
+
+        Raises:
+            ConfigError: They are on a CPU, and there is no C++ compiler.
+        """
+        on_cpu = next(self.parameters()).device.type == "cpu"
+        if on_cpu and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++", "cl"))):
+            raise ConfigError(
+                "language_model.compile=true needs a C++ compiler, and there is none; install g++, or set it to false",
+                code="extra_missing",
+            )
+        for layer in self.layers:
+            layer.compile(dynamic=True)
 
     def logits(self, hidden: Tensor, start: int, stop: int) -> Tensor:
         """Logits over the ids in [start, stop), (..., stop - start), of hidden states (..., D)."""
