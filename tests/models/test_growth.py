@@ -3,7 +3,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from videopoet.models import token_embedding
-from videopoet.models.growth import HEAD_SPREAD, grow, translate_codes, widen_codes
+from videopoet.models.growth import HEAD_SPREAD, grow, insert_words, translate_codes, widen_codes
 from videopoet.models.token_embedding import TokenEmbedding
 from videopoet.runtime import generator
 
@@ -78,6 +78,26 @@ def test_codes_of_more_bits_begin_as_those_of_their_lower_bits(family, tied):
     if family == "phi":
         assert model.get_output_embeddings().bias.tolist() == rows
     assert (model.get_input_embeddings().weight is model.get_output_embeddings().weight) == tied
+
+
+@pytest.mark.parametrize(("family", "tied"), [("llama", True), ("llama", False), ("phi", False)])
+def test_inserted_words_move_what_comes_after_them_up(family, tied):
+    sizes = {"vocab_size": 20, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    config = AutoConfig.for_model(family, **sizes, tie_word_embeddings=tied, pad_token_id=7)
+    model = AutoModelForCausalLM.from_config(config)
+    heads = (model.get_input_embeddings(), model.get_output_embeddings())
+    old = [head.weight.detach().clone() for head in heads]
+    if family == "phi":
+        model.get_output_embeddings().bias.data.copy_(torch.arange(20.0))
+    insert_words(model, 6, 3, generator("words"))
+    heads = (model.get_input_embeddings(), model.get_output_embeddings())
+    for head, before in zip(heads, old, strict=True):
+        assert torch.equal(head.weight.detach()[[*range(6), *range(9, 23)]], before)
+        assert head.weight.detach()[6:9].std() > 0
+    if family == "phi":
+        assert model.get_output_embeddings().bias.tolist() == [*range(6), *[2.5] * 3, *range(6, 20)]
+    assert (heads[0].weight is heads[1].weight) == tied
+    assert model.config.pad_token_id == heads[0].padding_idx == 10
 
 
 @pytest.mark.parametrize("tied", [True, False])

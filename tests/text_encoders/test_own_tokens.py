@@ -93,3 +93,12 @@ def test_a_tokenizer_of_pieces_is_read_as_transformers_reads_it(tmp_path):
     encoder.save(tmp_path)
     again = AutoTokenizer.from_pretrained(tmp_path)
     assert (again.eos_token, again.chat_template) == ("[[end]]", "{{ messages }}")
+
+
+def test_more_words_come_after_those_that_are_known(encoder):
+    wider = encoder.with_words(["Zebra", "café", "red"])
+    assert wider.encode("a red ball") == encoder.encode("a red ball")
+    assert wider.encode("a zebra, CAFÉ")[1::2] == [encoder.size + 1, encoder.size]
+    assert wider.decode(wider.encode("a Zebra, café")) == "a zebra, café"
+    assert wider.unknown_words("a zebra yak") == ["yak"]
+    assert encoder.with_words(["red", "Ball"]) is encoder

@@ -54,7 +54,7 @@ def test_one_command_makes_a_model_of_raw_footage(footage, tmp_path, capsys):
     )
 
 
-def test_without_a_preset_footage_fine_tunes_the_bundled_model(footage, tmp_path, capsys):
+def test_without_a_preset_footage_fine_tunes_the_bundled_model(footage, tmp_path, capsys, caplog):
     train = ["train", "--data", str(footage), "-o", str(tmp_path / "run"), "--json"]
     assert command([*train, "--dry-run"]) == 0
     config = json.loads(capsys.readouterr().out)
@@ -68,13 +68,31 @@ def test_without_a_preset_footage_fine_tunes_the_bundled_model(footage, tmp_path
     poet = VideoPoet.from_pretrained(json.loads(out)["poet"])
     bundled = VideoPoet.from_pretrained()
     assert poet.parts.settings.tasks == bundled.parts.settings.tasks and poet.parts.super_resolution is not None
+    known = bundled.parts.text_encoder.size
+    assert poet.parts.text_encoder.unknown_words("colours drift by") == []
+    assert poet.parts.text_encoder.size == poet.parts.super_resolution.config.text_size > known
+    assert "words of the captions are new to the model" in caplog.text
     moved = [
-        not torch.equal(new, old)
+        not torch.equal(new[: len(old)], old)
         for new, old in zip(
             poet.parts.language_model.parameters(), bundled.parts.language_model.parameters(), strict=True
         )
     ]
     assert any(moved)
+
+
+def test_new_words_change_nothing_of_what_a_model_makes_of_those_it_knew(footage, tmp_path):
+    settings = [*SHORT, "init_from=bundled", "language_model.training.optimizer.learning_rate=1e-30"]
+    few = ["language_model.mixture.shares=[{task: text_to_video, batch_size: 1, weight: 1}]"]
+    few += ["language_model.training.num_steps=1", "language_model.sample_prompts=[]"]
+    prepare(footage, tmp_path / "dataset", Config())
+    data = [f"data={tmp_path / 'dataset'}", "world.height=64", "world.width=64", "world.num_frames=17"]
+    folder = run.train(override(presets.tiny(), [*settings, *few, *data]), tmp_path / "run", stages=("language_model",))
+    taught, bundled = VideoPoet.from_pretrained(folder), VideoPoet.from_pretrained()
+    asked = {"prompt": "a red ball", "seed": 0, "upscale": 2, "progress": False}
+    made = [poet.generate("text_to_video", **asked).media.frames for poet in (taught, bundled)]
+    assert torch.equal(*made)
+    assert not taught.generate("text_to_image", prompt="colours drift by", progress=False).warnings
 
 
 def test_tokenizers_see_footage_beside_the_toy_box(dataset, tmp_path):

@@ -1,5 +1,5 @@
-"""Room for media tokens in a language model that was trained on text: new rows after the old ones, which stay; and
-codes of another tokenizer in the place of those that a model knows."""
+"""Room for media tokens in a language model that was trained on text: new rows after the old ones, which stay; more
+words in one that knows a list of them; and codes of another tokenizer in the place of those that a model knows."""
 
 from __future__ import annotations
 
@@ -37,6 +37,34 @@ def grow(backbone: Any, size: int, num_known: int, generator: torch.Generator) -
         _draw(head.weight, old, num_known, HEAD_SPREAD, generator)
     if getattr(head, "bias", None) is not None:
         head.bias[old:] = head.bias[:num_known].float().mean().to(head.bias.dtype)
+
+
+@torch.no_grad()
+def insert_words(backbone: Any, first: int, count: int, generator: torch.Generator) -> None:
+    """Give a backbone, in place, `count` more ids of text, which begin at `first`, after those it has; all others move
+    up.
+
+    Their rows are drawn as those of `grow` are, from the rows of the words that it knows.
+    """
+    old = [tensor.clone() for tensor in _tables(backbone)]
+    before = torch.arange(len(old[0]))
+    rows = torch.cat([before[:first], torch.zeros(count, dtype=torch.long), before[first:]])
+    with torch.random.fork_rng(devices=[]):  # transformers draws rows of its own, which are replaced here
+        backbone.resize_token_embeddings(len(rows), mean_resizing=False)
+    tables = _tables(backbone)
+    is_tied = backbone.get_output_embeddings().weight is backbone.get_input_embeddings().weight
+    for number, (tensor, values) in enumerate(zip(tables, old, strict=True)):
+        tensor.copy_(values[rows])
+        if tensor.ndim == 1:
+            tensor[first : first + count] = values[:first].float().mean().to(tensor.dtype)
+        else:
+            is_read = is_tied or number == 1
+            _draw(tensor[: first + count], first, first, HEAD_SPREAD if is_read else 1.0, generator)
+    padding = backbone.config.get_text_config().pad_token_id
+    if padding is not None and padding >= first:
+        for config in (backbone.config.get_text_config(), backbone.generation_config):
+            config.pad_token_id = padding + count
+        backbone.get_input_embeddings().padding_idx = padding + count
 
 
 @torch.no_grad()

@@ -170,6 +170,11 @@ class LanguageModel(nn.Module):
         growth.widen_codes(self.backbone, first, num_codes, wanted)
         self.embedding = self.embedding.widened((wanted - 1).bit_length(), len(self.head_weight))
 
+    def insert_words(self, first: int, count: int, generator: torch.Generator) -> None:
+        """Know `count` more ids of text, which begin at `first`, where they ended; see `growth.insert_words`."""
+        growth.insert_words(self.backbone, first, count, generator)
+        self.embedding.move_up(count)
+
     def translate_codes(self, first: int, num_codes: int, new: Tensor, old: Tensor) -> None:
         """Take visual codes for those of another tokenizer in the same places; see `growth.translate_codes`."""
         growth.translate_codes(self.backbone, self.embedding, first, num_codes, new, old)

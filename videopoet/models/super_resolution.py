@@ -126,6 +126,14 @@ class SuperResolution(nn.Module):
             if isinstance(module, nn.Embedding):
                 nn.init.normal_(module.weight, std=0.02)
 
+    @torch.no_grad()
+    def widen_text(self, size: int) -> None:
+        """Know `size` ids of text; a new one begins as the mean of those it knows."""
+        known = self.text_embedding.weight
+        new = known.mean(dim=0).expand(size - len(known), -1)
+        self.text_embedding = nn.Embedding.from_pretrained(torch.cat([known, new]), freeze=not known.requires_grad)
+        self.config = self.config.model_copy(update={"text_size": size})
+
     def forward(self, codes: Tensor, low_codes: Tensor, text: Tensor, noise: Tensor) -> Tensor:
         """Hidden states of every place, (B, t, h, w, D).
 

@@ -76,6 +76,11 @@ class TokenEmbedding(nn.Module):
         dtype = next(self.parameters()).dtype
         return wider if dtype == torch.float32 else wider.to(dtype)
 
+    def move_up(self, count: int) -> None:
+        """Follow ids of media, and of a text encoder, that have moved up by so many."""
+        moved = {name: getattr(self.config, name) + count for name in ("first_visual", "first_prompt")}
+        self.config = self.config.model_copy(update=moved)
+
     def forward(self, tokens: Tensor, modality: Tensor, places: Tensor) -> Tensor:
         """Sum what is known of each position.
 

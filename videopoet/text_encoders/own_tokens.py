@@ -88,6 +88,19 @@ class OwnTokens(TextEncoder):
             tokenizer.save_pretrained(folder)
             return cls.load(folder)
 
+    def with_words(self, words: Collection[str]) -> Self:
+        """One that knows these words too, whose ids come after the others; itself where it knows them all.
+
+        A tokenizer of pieces can spell any word, and stays as it is.
+        """
+        described = json.loads(self.files[_TOKENIZER])
+        known = described["model"]["vocab"]
+        new = sorted({word.lower() for word in words} - set(known)) if described["model"]["type"] == "WordLevel" else []
+        if not new:
+            return self
+        known |= {word: self.size + index for index, word in enumerate(new)}
+        return type(self)({**self.files, _TOKENIZER: json.dumps(described, indent=2, ensure_ascii=False)})
+
     def encode(self, prompt: str) -> list[int]:
         check_words(prompt, self._special)
         ids = self.tokenizer.encode(prompt, add_special_tokens=False).ids

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import torch
@@ -97,6 +98,8 @@ def train(run: LanguageModelRun, around: Surroundings) -> None:
     own = around.output / "poet" / "super_resolution"
     if own.is_dir() and run_folder.has_begun(around.output, "language_model"):  # of the same codes, and learned since
         upscaler = SuperResolution.load(own).to(device).requires_grad_(False)
+    if upscaler is not None and upscaler.config.text_size < text_encoder.size:
+        upscaler.widen_text(text_encoder.size)
     poet = VideoPoet(video_tokenizer, audio_tokenizer, text_encoder, model, vocabulary, settings, upscaler)
 
     prompts = _sample_prompts(run, around, text_encoder) if "text_to_video" in settings.tasks else ()
@@ -109,9 +112,10 @@ def train(run: LanguageModelRun, around: Surroundings) -> None:
         model.recompute_layers()
     if run.compile:
         model.compile_layers()
+    num_text = vocabulary.config.text_size if source is None else source.vocabulary.config.text_size
     if run.keep_text:
-        adaptation.keep_text_rows(model, vocabulary.config.text_size)
-    adapted = run.lora and adaptation.add_lora(model, run.lora, vocabulary.config.text_size)
+        adaptation.keep_text_rows(model, num_text)
+    adapted = run.lora and adaptation.add_lora(model, run.lora, num_text)
     parts = (video_tokenizer, audio_tokenizer, text_encoder, vocabulary)
     known = TaskBatches(around.validation, run.mixture, *parts, run.training.seed, device)
     pool = known.pool(0, around.num_validation)
@@ -206,7 +210,8 @@ def _beginning(
         # A run that is resumed has what came of it in its checkpoint.
         if changed and checkpoints.newest(around.output / "language_model") is None:
             _translate(model, vocabulary, around, video, run.translated_clips)
-        return around.source.text_encoder, Vocabulary(vocabulary.config.with_resolutions(run.mixture.sizes)), model
+        text_encoder, vocabulary = _taught(model, vocabulary, around.source.text_encoder, all_words(around.world))
+        return text_encoder, Vocabulary(vocabulary.config.with_resolutions(run.mixture.sizes)), model
     own = OwnTokens.from_words(all_words(around.world))
     text_encoder = own if run.text_encoder is None else T5.open(run.text_encoder, own)
     vocabulary = vocabulary_of(text_encoder, video, audio, run.mixture.sizes)
@@ -219,6 +224,20 @@ def _beginning(
         text_encoder.num_features,
     )
     return text_encoder, vocabulary, model
+
+
+def _taught(
+    model: LanguageModel, vocabulary: Vocabulary, text_encoder: TextEncoder, words: list[str]
+) -> tuple[TextEncoder, Vocabulary]:
+    """Text encoder and vocabulary of a model, which is changed in place, once it has ids for all words of captions."""
+    if not isinstance(text_encoder, OwnTokens) or (wider := text_encoder.with_words(words)) is text_encoder:
+        return text_encoder, vocabulary
+    num_new = wider.size - text_encoder.size
+    logging.getLogger(__name__).warning("language_model: %d words of the captions are new to the model", num_new)
+    size = vocabulary.config.text_size  # of a table that may be longer than the list
+    if wider.size > size:
+        model.insert_words(size, wider.size - size, runtime.generator("words"))
+    return wider, Vocabulary(vocabulary.config.model_copy(update={"text_size": max(size, wider.size)}))
 
 
 @torch.no_grad()

@@ -59,6 +59,8 @@ def train(run: SuperResolutionRun, around: Surroundings) -> None:
     model = SuperResolution(config).to(device)
     began = parts.super_resolution or (around.source and around.source.super_resolution)
     if began is not None and began.config.num_bits == config.num_bits:
+        if began.config.text_size < config.text_size:
+            began.widen_text(config.text_size)
         checkpoint.load_weights(model, began.state_dict(), str(around.source_name or around.output))
     codecs = (parts.video_tokenizer, parts.text_encoder)
     known = PairBatches(validation, run.pairs, *codecs, run.training.seed, device)
