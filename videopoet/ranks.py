@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable, Iterator
+from datetime import timedelta
 from typing import TypeVar
 
 import torch
@@ -12,6 +13,9 @@ import torch.distributed as distributed
 from torch import Tensor, nn
 
 T = TypeVar("T")
+
+LONGEST_WAIT = timedelta(hours=3)
+"""Processes wait for each other so long at most: the first validates and writes checkpoints by itself."""
 
 
 @contextlib.contextmanager
@@ -22,7 +26,7 @@ def joined() -> Iterator[None]:
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=LONGEST_WAIT)
     try:
         yield
     finally:

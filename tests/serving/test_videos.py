@@ -6,6 +6,7 @@ import json
 
 import PIL.Image
 import pytest
+import torch
 
 from videopoet.sequence.tasks import TASKS
 
@@ -23,6 +24,29 @@ def events(text):
 def clip(running):
     """A finished clip to go on from."""
     return running.made(prompt="a red ball", seed=1)
+
+
+def test_a_worker_whose_device_failed_ends_and_leaves_its_job_to_another(start, poet, monkeypatch):
+    from videopoet.serving.worker import STUCK_STATUS, Worker
+
+    class Ended(BaseException):
+        pass
+
+    def end(status):
+        assert status == STUCK_STATUS
+        raise Ended
+
+    def fail(*_, **__):
+        raise torch.AcceleratorError("CUDA error: device-side assert triggered")
+
+    monkeypatch.setattr(poet, "generate_batch", fail)
+    monkeypatch.setattr("videopoet.serving.worker.os._exit", end)
+    running = start(with_worker=False)
+    made = running.post(prompt="a red ball").json()
+    worker = Worker(poet, running.jobs, running.storage, "worker")
+    with pytest.raises(Ended):
+        worker.run()
+    assert running.look(made["id"])["status"] == "in_progress"  # until its lease ends, as after a crash
 
 
 def test_a_clip_is_made_looked_at_downloaded_and_deleted(running):

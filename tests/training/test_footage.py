@@ -54,6 +54,13 @@ def test_one_command_makes_a_model_of_raw_footage(footage, tmp_path, capsys):
     )
 
 
+def test_several_processes_do_not_prepare_footage(footage, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert command(["train", "--data", str(footage), "-o", str(tmp_path / "run"), "--preset", "tiny"]) == 2
+    assert f"run `videopoet prepare {footage} -o DATA` first" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_without_a_preset_footage_fine_tunes_the_bundled_model(footage, tmp_path, capsys, caplog):
     train = ["train", "--data", str(footage), "-o", str(tmp_path / "run"), "--json"]
     assert command([*train, "--dry-run"]) == 0

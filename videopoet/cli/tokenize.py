@@ -50,21 +50,21 @@ def tokenize(
     from videopoet.generation import poet_folder
 
     dataset = Dataset(data)
-    parts = poet_folder.load(None if model is None else str(model), "cpu" if engine == "ray" else device, None)
-    settings = parts.settings
-    if not sizes:
-        others = [one for one in parts.vocabulary.config.resolutions if _has(dataset, one)]
-        sizes = [(settings.height, settings.width), *others]
-    views = token_cache.Views(
-        sizes=tuple(dict.fromkeys(sizes)),
-        num_frames=settings.num_frames,
-        frame_rate=settings.frame_rate,
-        sample_rate=parts.audio_tokenizer.sample_rate,
-        structure=structure,
-    )
-    tokenizers = parts.video_tokenizer, parts.audio_tokenizer
     where = {"engine": engine, "workers": workers, "device": device}
-    with ranks.joined():
+    with ranks.joined():  # before the model is loaded: each process has a GPU of its own from here on
+        parts = poet_folder.load(None if model is None else str(model), "cpu" if engine == "ray" else device, None)
+        settings = parts.settings
+        if not sizes:
+            others = [one for one in parts.vocabulary.config.resolutions if _has(dataset, one)]
+            sizes = [(settings.height, settings.width), *others]
+        views = token_cache.Views(
+            sizes=tuple(dict.fromkeys(sizes)),
+            num_frames=settings.num_frames,
+            frame_rate=settings.frame_rate,
+            sample_rate=parts.audio_tokenizer.sample_rate,
+            structure=structure,
+        )
+        tokenizers = parts.video_tokenizer, parts.audio_tokenizer
         here = {"rank": ranks.rank(), "num_ranks": ranks.count()}
         writing.tokenize(dataset, views, *tokenizers, overwrite=overwrite, **here, **where, progress=True)
         ranks.wait()

@@ -91,6 +91,12 @@ def train(
         return
     if footage.is_raw(config.data):
         run.check_source(config)
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise ConfigError(
+                f"'{config.data}' holds files that are not prepared yet, and one process alone can do that; run "
+                f"`videopoet prepare {config.data} -o DATA` first, and train on DATA",
+                code="data_unprepared",
+            )
         config = _prepared(config, output)
     config, notes = footage.fitted(config)
     for note in notes:

@@ -149,7 +149,8 @@ def load(path: str | Path | None, device: torch.device | str | None, dtype: torc
     Args:
         path: A folder, the id of one on the Hugging Face hub, or None for the one that ships.
         device: Where to compute; without it, the best there is.
-        dtype: Of the language model; without it, float32 on a CPU, where it costs a small model no time, else bfloat16.
+        dtype: Of the language model; without it, float32 on a CPU, where it costs a small model no time, and on a GPU
+            that has no bfloat16; else bfloat16.
 
     Raises:
         CheckpointError: A part is missing, broken, of a newer format, or made for something else.
@@ -159,7 +160,7 @@ def load(path: str | Path | None, device: torch.device | str | None, dtype: torc
     folder = find(path)
     contents = read_contents(folder)
     if dtype is None:
-        dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
+        dtype = torch.float32 if device.type == "cpu" else runtime.compute_dtype(device)
     try:
         video_tokenizer = component("tokenizers", contents.video_tokenizer)
         audio_tokenizer = component("tokenizers", contents.audio_tokenizer)

@@ -134,6 +134,6 @@ def _draw(weight: Tensor, first: int, num_known: int, spread: float, generator: 
         count = min(_CHUNK, len(weight) - start)
         # A sum of centred rows with random signs has their covariance, with no matrix to factor.
         picks = torch.randint(num_known, (count, _MIXED), generator=generator)
-        signs = 2.0 * torch.randint(2, (count, _MIXED, 1), generator=generator) - 1
+        signs = (2.0 * torch.randint(2, (count, _MIXED, 1), generator=generator) - 1).to(weight.device)
         rows = ((weight[picks].float() - mean) * signs).sum(dim=1) / _MIXED**0.5  # (count, D)
         weight[start : start + count] = (mean + spread * rows).to(weight.dtype)

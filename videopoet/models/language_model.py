@@ -240,8 +240,9 @@ class LanguageModel(nn.Module):
             return table(tokens) + self.embedding.of_bits(tokens, modality)
         is_prompt = modality == self.embedding.PROMPT
         embeddings = table(tokens.masked_fill(is_prompt, 0)) + self.embedding.of_bits(tokens, modality)
-        if not is_prompt.any():
-            return embeddings
+        if not is_prompt.any():  # processes that divide the weights all give them a gradient, were it zero
+            features = self.embedding.features_embedding
+            return embeddings if features is None else embeddings + 0 * features.weight.sum()
         return embeddings.masked_scatter(is_prompt[..., None], self._read(tokens, is_prompt).to(embeddings.dtype))
 
     def _read(self, tokens: Tensor, is_prompt: Tensor) -> Tensor:
@@ -316,12 +317,16 @@ class LanguageModel(nn.Module):
         """Have torch compile the layers at their first call, for rows of any length.
 
         Raises:
-            ConfigError: They are on a CPU, and there is no C++ compiler.
+            ConfigError: There is no compiler.
         """
         on_cpu = next(self.parameters()).device.type == "cpu"
-        if on_cpu and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++", "cl"))):
+        # For a GPU torch compiles what starts its kernels, in C.
+        usual, *others = (
+            (os.environ.get("CXX", "g++"), "clang++", "cl") if on_cpu else (os.environ.get("CC", "gcc"), "clang")
+        )
+        if not any(map(shutil.which, (usual, *others))):
             raise ConfigError(
-                "language_model.compile=true needs a C++ compiler, and there is none; install g++, or set it to false",
+                f"language_model.compile=true needs a compiler, and there is none; install {usual}, or set it to false",
                 code="extra_missing",
             )
         for layer in self.layers:

@@ -105,5 +105,5 @@ def unpack_bits(codes: Tensor, num_bits: int) -> Tensor:
 
 
 def _pack(bits: Tensor) -> Tensor:
-    weights = 2 ** torch.arange(bits.shape[1], device=bits.device)
-    return torch.einsum("bcthw,c->bthw", bits.long(), weights)
+    places = torch.arange(bits.shape[1], device=bits.device).view(-1, 1, 1, 1)
+    return (bits.long() << places).sum(dim=1)  # GPUs have no product of whole numbers

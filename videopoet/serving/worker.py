@@ -18,6 +18,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from videopoet.errors import DataError, VideoPoetError
 from videopoet.generation.pipeline import Frames, Result, VideoPoet
 from videopoet.sequence.tasks import TASKS
@@ -121,6 +123,10 @@ class Worker:
         # A job must not take the queue with it: whatever it raises is its own end.
         except Exception as error:
             ours = as_ours(error)
+            if ours is None and isinstance(error, torch.AcceleratorError):
+                # From now on every call on the device raises it. What is held is lost, and another worker has it next.
+                log.critical("the device failed; this worker ends", exc_info=True)
+                os._exit(STUCK_STATUS)
             if len(jobs) > 1:
                 for job, request in zip(jobs, requests, strict=True):
                     if job.id in self._held:
