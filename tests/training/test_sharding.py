@@ -2,6 +2,7 @@
 
 import copy
 import datetime
+from unittest import mock
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ import torch.distributed as distributed
 import torch.multiprocessing as multiprocessing
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from videopoet import checkpoint
+from videopoet import checkpoint, runtime
 from videopoet.data.mixture import TaskBatch
 from videopoet.models import construction
 from videopoet.runtime import generator
@@ -29,6 +30,7 @@ VOCABULARY = Vocabulary(
 VARIANTS = {
     "adamw": {},
     "muon, recomputed, parts frozen": {"name": "muon", "recompute": True, "frozen": ("backbone.model.layers.0.mlp",)},
+    "muon in fp32": {"name": "muon", "fp32": True},
     "lora": {"lora": True},
     "kept text, clipped": {"keep_text": True, "clip": 1e-2},
     "draft head": {"drafts": True},
@@ -39,11 +41,13 @@ class Stop(Exception):
     pass
 
 
-def make_objective(recompute: bool, lora: bool, keep_text: bool, drafts: bool) -> tuple[NextToken, object]:
+def make_objective(
+    recompute: bool, lora: bool, keep_text: bool, drafts: bool, num_hidden: int
+) -> tuple[NextToken, object]:
     torch.manual_seed(0)
     config = AutoConfig.for_model(
         "llama", vocab_size=TEXT, hidden_size=16, num_hidden_layers=3, num_attention_heads=2, num_key_value_heads=1,
-        intermediate_size=27, max_position_embeddings=64, tie_word_embeddings=True,
+        intermediate_size=num_hidden, max_position_embeddings=64, tie_word_embeddings=True,
     )  # fmt: skip
     backbone = AutoModelForCausalLM.from_config(construction.without_dropout(config))
     model = construction.from_text_model(
@@ -76,7 +80,9 @@ def batch(index: int) -> TaskBatch:
 def train(folder, sharding, accumulation, variant, stop, resume):
     settings = dict(VARIANTS[variant])
     built = {name: settings.pop(name, False) for name in ("recompute", "lora", "keep_text", "drafts")}
-    objective, adapted = make_objective(**built)
+    fp32 = settings.pop("fp32", False)
+    # With 27 rows the second process has fewer than the first, with 28 as many.
+    objective, adapted = make_objective(**built, num_hidden=28 if fp32 else 27)
     config = loop.Config(
         num_steps=STEPS,
         accumulation=accumulation,
@@ -101,8 +107,10 @@ def train(folder, sharding, accumulation, variant, stop, resume):
             raise Stop
         return batch(index)
 
+    dtype = torch.float32 if fp32 else runtime.compute_dtype("cpu")
     try:
-        loop.train(objective, read, config, folder, resume=resume)
+        with mock.patch.object(runtime, "compute_dtype", lambda device: dtype):
+            loop.train(objective, read, config, folder, resume=resume)
     except Stop:
         return None
     if adapted is not None:
