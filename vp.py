@@ -67,6 +67,8 @@ def install(packages):
 def main(verb="", *arguments):
     if sys.version_info < (3, 11):
         stop("this is Python %d.%d; videopoet needs 3.11 or later; run a newer python3" % sys.version_info[:2], 4)
+    if sys.platform == "darwin" and os.uname().machine != "arm64":
+        stop("this Python is for Intel Macs, which PyTorch has no packages for; run one for Apple silicon", 4)
     if verb not in ("demo", "test") or (verb == "demo" and len(arguments) > 1):
         stop("unknown use; write `python3 vp.py demo [PROMPT]` or `python3 vp.py test [PYTEST ARGUMENTS]`", 2)
     if verb == "test":

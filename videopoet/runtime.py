@@ -15,12 +15,39 @@ from typing import Any
 
 import torch
 
+from videopoet.errors import ConfigError
+
+# Of attention with a mask it builds a plan for each new length, which a decoder has at each token, and some versions
+# give gradients that are no numbers (pytorch#196678). What takes its place is nearly as fast.
+torch.backends.cuda.enable_cudnn_sdp(False)
+
 
 def best_device() -> torch.device:
-    """A GPU when there is one, else the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    """A CUDA GPU when there is one, else the CPU.
+
+    Apple's GPUs are taken only where `mps` is asked for: torch's convolutions of clips are not sound on all of them.
+    """
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def usable_device(name: torch.device | str | None) -> torch.device:
+    """The device of that name; the best there is without one.
+
+    Raises:
+        ConfigError: There is no such device here.
+    """
+    if name is None:
+        return best_device()
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):  # the latter where torch was built without the device
+        raise ConfigError(
+            f"device '{name}' cannot be used here; the best there is is {best_device()}; leave the device out or name "
+            "another",
+            code="device_invalid",
+        ) from None
+    return device
 
 
 @cache

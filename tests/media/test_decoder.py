@@ -183,6 +183,7 @@ def test_a_bomb_is_refused(tmp_path):
     assert read_video(tmp_path / "bomb.mp4", height=64, width=64, max_frames=2).num_frames == 2
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone has it")
 def test_memory_beyond_the_limit_is_an_error(clip_path, tmp_path):
     encoded(tmp_path / "large.mp4", "libx264", "yuv420p", size=4096)
     refused(read_video, tmp_path / "large.mp4", "media_too_large", limits=Limits(memory_bytes=240 << 20))
@@ -300,6 +301,7 @@ def test_the_child_knows_no_secret_of_its_parent(clip_path, monkeypatch):
     assert "status 5" in refused(read_video, clip_path, "decoder_crashed")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone has it")
 def test_reading_leaves_no_process_file_or_thread_behind(clip_path):
     read_video(clip_path, max_frames=1)
     before = len(os.listdir("/proc/self/fd")), num_threads()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from videopoet.cli.base import AsJson, app, check_folder, print_json, print_tree, say
+from videopoet.cli.base import AsJson, Device, app, check_folder, print_json, print_tree, say
 from videopoet.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ def train(
             help="Only these of video_tokenizer, audio_tokenizer, language_model and super_resolution.",
         ),
     ] = None,
+    device: Device = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and print the settings, and stop.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -102,7 +103,7 @@ def train(
     for note in notes:
         say(f"warning: {note}")
     try:
-        poet = run.train(config, output, resume=resume, minutes=minutes, max_shard_size=max_bytes)
+        poet = run.train(config, output, resume=resume, device=device, minutes=minutes, max_shard_size=max_bytes)
     except ending.Ended as ended:
         say(str(ended))
         if as_json:

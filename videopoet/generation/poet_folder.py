@@ -156,7 +156,7 @@ def load(path: str | Path | None, device: torch.device | str | None, dtype: torc
         CheckpointError: A part is missing, broken, of a newer format, or made for something else.
         ConfigError: There is no such device.
     """
-    device = _device(device)
+    device = runtime.usable_device(device)
     folder = find(path)
     contents = read_contents(folder)
     if dtype is None:
@@ -231,21 +231,6 @@ def find(path: str | Path | None) -> Path:
         f"no model folder '{path}'; it must hold {CONTENTS}; check the path or leave it out for the model that ships",
         code="checkpoint_missing",
     )
-
-
-def _device(name: torch.device | str | None) -> torch.device:
-    if name is None:
-        return runtime.best_device()
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError):  # the latter where torch was built without the device
-        raise ConfigError(
-            f"device '{name}' cannot be used here; the best there is is {runtime.best_device()}; leave the device out "
-            "or name another",
-            code="device_invalid",
-        ) from None
-    return device
 
 
 def _name(part: object) -> str:

@@ -121,7 +121,7 @@ class CausalConv3d(nn.Conv3d):
             past.keep(self, F.pad(input, (0, 0, 0, 0, self.num_past, 0))[:, :, -self.num_past :])
         if input.shape[2] == 1:
             # One frame after frames of zeros: only the last slice of the kernel meets data.
-            weight = self.weight[:, :, -1:]
+            weight = self.weight[:, :, -1:].contiguous()  # Apple's GPUs read others wrongly
             return F.conv3d(input, weight, self.bias, self.stride, self.padding)
         return super().forward(F.pad(input, (0, 0, 0, 0, self.num_past, 0)))
 

@@ -77,13 +77,14 @@ def train(
     *,
     resume: bool = False,
     stages: tuple[StageName, ...] | None = None,
-    device: torch.device | None = None,
+    device: torch.device | str | None = None,
     minutes: float | None = None,
     max_shard_size: int | str | None = None,
 ) -> Path:
     """Train the stages in order, without any named those of the config, and write the poet to `<output>/poet`.
 
     Args:
+        device: Where to compute; without it, the best there is.
         minutes: How long the run may take before it ends after the step in hand; SIGINT and SIGTERM end it likewise.
         max_shard_size: The most that a file of finished weights may have, in bytes or as text such as "16MB"; also of
             those that were finished before. Checkpoints stay as they are.
@@ -92,9 +93,9 @@ def train(
         That folder.
 
     Raises:
-        ConfigError: The folder holds a run and `resume` is off, or holds one of another config, or a stage that cannot
-            have so many steps; or a stage is asked for that the config has not; or `max_shard_size` is no size, or
-            one tensor alone is larger.
+        ConfigError: There is no such device; or the folder holds a run and `resume` is off, or holds one of another
+            config, or a stage that cannot have so many steps; or a stage is asked for that the config has not; or
+            `max_shard_size` is no size, or one tensor alone is larger.
         CheckpointError: A stage needs one that is not finished.
         DataError: Training diverged.
         Ended: Time was up or a signal came; what was done is saved.
@@ -112,7 +113,7 @@ def train(
     ending = Ending(minutes)
     max_bytes = None if max_shard_size is None else checkpoint.num_bytes(max_shard_size)
     with ranks.joined():
-        _train_stages(config, Path(output), resume, stages, device or runtime.best_device(), ending, max_bytes)
+        _train_stages(config, Path(output), resume, stages, runtime.usable_device(device), ending, max_bytes)
     return Path(output) / "poet"
 
 
