@@ -251,11 +251,11 @@ class TaskBatches:
                 if view in task.predict:
                     texts = [self.text_encoder.encode_answer(scene.caption) for scene in scenes]
                 if not (view in task.given and drops_text):
-                    pieces[name] = [torch.tensor(text, device=self.device) for text in texts]
+                    pieces[name] = [torch.tensor(text) for text in texts]
             elif view.change is None and not (style and view in task.predict):
-                pieces[name] = view.of(pool.codes[view.modality][chosen])
+                pieces[name] = view.of(pool.codes[view.modality][chosen]).cpu()
             else:
-                pieces[name] = self.changed_codes(view, pool.world, scenes, style, generator)
+                pieces[name] = self.changed_codes(view, pool.world, scenes, style, generator).cpu()
         # Where nothing is seen, as in text to audio, there is no size to name.
         sees = any(view.modality == "video" for view in (*task.given, *task.predict))
         rows = [
@@ -267,7 +267,8 @@ class TaskBatches:
             )
             for number in range(batch_size)
         ]
-        return TaskBatch(task.name, layout.batch_rows(rows, self.vocabulary.special("<pad>")))
+        # Rows are hundreds of small tensors, which a GPU would make one after another.
+        return TaskBatch(task.name, layout.batch_rows(rows, self.vocabulary.special("<pad>")).to(self.device))
 
     def changed_codes(
         self, view: View, world: World, scenes: list[Scene], style: str | None, generator: torch.Generator

@@ -144,16 +144,16 @@ class _Block:
         turned = torch.addcmul(halves * cosine, halves.flip(3), sine).flatten(3).transpose(1, 2)
         keep(self.keys, turned[:, self.num_heads :], places)
         keep(self.values, values.transpose(1, 2), places)
-        reach = mask.shape[3]
+        reach, length, sharing = mask.shape[3], mask.shape[2], self.num_heads // self.num_keys
+        # Heads that share keys are further queries of theirs: GPUs have no fast attention for groups with a mask.
         found = F.scaled_dot_product_attention(
-            turned[:, : self.num_heads],
+            turned[:, : self.num_heads].unflatten(1, (-1, sharing)).flatten(2, 3),
             self.keys[:, :, :reach],
             self.values[:, :, :reach],
-            attn_mask=mask,
+            attn_mask=mask.repeat(1, 1, sharing, 1) if sharing > 1 else mask,
             scale=self.scale,
-            enable_gqa=self.num_keys != self.num_heads,
-        )
-        hidden = hidden + self.say(found.transpose(1, 2).flatten(2))
+        ).unflatten(2, (sharing, length))  # (B, K, H / K, F, D)
+        hidden = hidden + self.say(found.flatten(1, 2).transpose(1, 2).flatten(2))
         gate, up = self.rise(_normalized(hidden, self.think_norm)).chunk(2, dim=2)
         return hidden + self.fall(F.silu(gate) * up)
 

@@ -81,8 +81,9 @@ class ResidualVectorQuantizer(nn.Module):
             levels = levels.to(latents.device).repeat_interleave(frames)  # (B s,)
             residual, quantized = vectors, torch.zeros_like(vectors)
             codes, distance = [], vectors.new_zeros(())
+            is_new = self.training and not self.initialized
             for level in range(len(self.codebooks)):
-                if self.training and not self.initialized:
+                if is_new:
                     self._lay_out(level, residual.detach(), generator)
                 codes.append(self._chosen(level, residual.detach()))
                 found = self.codebooks[level][codes[-1]]

@@ -252,7 +252,7 @@ class _State:
         fits = math.isfinite(norm) and (self.usual_norm is None or limit is None or norm <= limit * self.usual_norm)
         if self.objective.adversary is not None:
             gradients = [p.grad for p in self.objective.adversary.parameters() if p.grad is not None]
-            fits = fits and all(bool(gradient.isfinite().all()) for gradient in gradients)
+            fits = fits and bool(torch.stack([gradient.isfinite().all() for gradient in gradients]).all())
         if fits:
             self.usual_norm = norm if self.usual_norm is None else 0.95 * self.usual_norm + 0.05 * norm
         else:

@@ -50,7 +50,7 @@ class Autoregressive(Decoder):
             hidden = read(embeddings, mask[:, :, step, :place], positions[:, step], step)[:, -1]  # (B, D)
             start, stop = ranges[place]
             logits = guided_logits(read, hidden, bool(against), start, stop, sampling.guidance_scale)  # (R, V)
-            noise = gumbel_noises((stop - start,), generators).to(device)
+            noise = gumbel_noises((stop - start,), generators).to(device) if sampling.temperature else None
             chosen = start + sample(logits, sampling, noise)
             if start <= end < stop:  # a text, which may end before its last position
                 chosen = chosen.masked_fill(ended, end)
@@ -60,7 +60,7 @@ class Autoregressive(Decoder):
             on_step()
             if on_settled is not None:
                 on_settled(tokens[: len(rows)], [index + 1] * len(rows))
-            if ended.all():
+            if start <= end < stop and ended.all():
                 break
         tokens = tokens.masked_fill(tokens == UNKNOWN, end).to(rows[0].tokens.device)
         return [row.filled(own[length - len(row.tokens) :]) for row, own in zip(rows, tokens, strict=False)]

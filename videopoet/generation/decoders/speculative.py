@@ -75,19 +75,22 @@ class Speculative(Decoder):
         while (settled := min(first)) < len(unknown):
             window = (torch.tensor(first, device=device)[:, None] + offsets).clamp_max(len(unknown) - 1)  # (R, W)
             places = unknown[window]
-            if noise is not None:
-                noise.draw([min(index + size, len(unknown)) for index in first])
+            ends = [min(index + size, len(unknown)) for index in first]
             if drafts is not None:
+                if noise is not None:
+                    noise.draw(ends)
                 drafts.fill(tokens, window, lambda states, late: choose(states, late, noise and noise.of(late)))
             guesses = self._guesses(tokens[:num_rows], places, before[window], ranges[settled][0])
             tokens.scatter_(1, places.repeat(num_copies, 1), guesses.repeat(num_copies, 1))
 
             # A row is fed from its last settled token on, which the pass before held a guess for.
             fed = [places_of[index - 1] if index else 0 for index in first]
-            last = [places_of[min(index + size, len(unknown)) - 1] for index in first]
+            last = [places_of[index - 1] for index in ends]
             num_fed = max(end - start for start, end in zip(fed, last, strict=True))
-            hidden = _feed(read, model, batch, tokens, placed, mask, positions, fed * num_copies, num_fed)
             starts = torch.tensor(fed, device=device)[:, None]
+            hidden = _feed(read, model, batch, tokens, placed, mask, positions, fed * num_copies, num_fed)
+            if noise is not None:
+                noise.draw(ends)  # while a GPU is at the states
             if drafts is not None:
                 drafts.keep(hidden, tokens, starts.repeat(num_copies, 1))
             asked = (places - 1 - starts).clamp_min(0).repeat(num_copies, 1)  # of a complete row, any
