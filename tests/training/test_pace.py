@@ -81,3 +81,17 @@ def test_counting_changes_no_result_and_no_gradient():
         run.counted(model, batch).square().sum().backward()
         gradients.append([parameter.grad.clone() for parameter in model.parameters()])
     assert all(torch.equal(first, second) for first, second in zip(*gradients, strict=True))
+
+
+def test_what_was_counted_is_compiled_afterwards():
+    graphs = []
+
+    def compiler(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    double = torch.compile(lambda x: x * 2, backend=compiler)
+    run = Pace(CPU, bf16=False)
+    batch = torch.ones(3)
+    assert torch.equal(run.counted(double, batch), batch * 2) and not graphs
+    assert torch.equal(run.counted(double, batch), batch * 2) and len(graphs) == 1

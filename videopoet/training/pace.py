@@ -52,7 +52,8 @@ class Pace:
         """What `compute` returns for a batch; its operations are those of an earlier one of its shapes, or counted."""
         key = (getattr(compute, "__name__", ""), _shapes(batch))
         if key not in self._costs:
-            with Operations() as operations:
+            # Not compiled here: torch compiles nothing while operations are counted, and what it once left it leaves.
+            with torch.compiler.set_stance("force_eager"), Operations() as operations:
                 result = compute(batch, *arguments)
             self._costs[key] = operations.flops
         else:
