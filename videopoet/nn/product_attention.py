@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, library
 from torch.utils.flop_counter import register_flop_formula
 
 MOST_SCORES = 2**20
@@ -35,7 +35,7 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tenso
     return _attend(queries, keys, values, unseen.expand(len(queries), -1, -1, -1))
 
 
-@torch.library.custom_op("videopoet::attend", mutates_args=())
+@library.custom_op("videopoet::attend", mutates_args=())
 def _attend(queries: Tensor, keys: Tensor, values: Tensor, unseen: Tensor) -> Tensor:
     read = torch.empty_like(queries)
     for part in _parts(queries, keys):
@@ -43,7 +43,7 @@ def _attend(queries: Tensor, keys: Tensor, values: Tensor, unseen: Tensor) -> Te
     return read
 
 
-@torch.library.custom_op("videopoet::attend_backward", mutates_args=())
+@library.custom_op("videopoet::attend_backward", mutates_args=())
 def _gradients(
     gradient: Tensor, queries: Tensor, keys: Tensor, values: Tensor, unseen: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
