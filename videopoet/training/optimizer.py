@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, Literal
 
@@ -17,6 +18,9 @@ from videopoet import ranks, runtime
 from videopoet.config import BaseConfig
 from videopoet.errors import ConfigError
 from videopoet.training.sharding import first_row, local
+
+MOST_TOGETHER = 2**22
+"""Numbers in the matrices that Muon iterates in one batch."""
 
 
 class Config(BaseConfig):
@@ -54,9 +58,9 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         for group in self.param_groups:
             moved = [parameter for parameter in group["params"] if parameter.grad is not None]
-            together = ranks.count() if any(isinstance(parameter, DTensor) for parameter in moved) else 1
-            for first in range(0, len(moved), together):
-                self._move(moved[first : first + together], group)
+            divided = any(isinstance(parameter, DTensor) for parameter in moved)
+            for parameters in _parts(moved, ranks.count()) if divided else _alike(moved):
+                self._move(parameters, group)
 
     def _move(self, parameters: list[nn.Parameter], group: dict[str, Any]) -> None:
         directions = []
@@ -70,40 +74,54 @@ class Muon(torch.optim.Optimizer):
         if isinstance(parameters[0], DTensor):
             updates = _orthogonalized_together(directions, [len(parameter) for parameter in parameters])
         else:
-            updates = [orthogonalize(direction) for direction in directions]
+            updates = orthogonalize(torch.stack(directions))
         for parameter, update in zip(parameters, updates, strict=True):
             own = local(parameter)
             own.mul_(1 - group["lr"] * group["weight_decay"])
             # An orthogonal (N, M) has RMS 1 / sqrt(max(N, M)); AdamW's updates have about 0.2.
             scale = 0.2 * max(len(parameter), math.prod(parameter.shape[1:])) ** 0.5
-            own.add_(update.view_as(own).to(own.dtype), alpha=-group["lr"] * scale)
+            own.add_(update.reshape(own.shape).to(own.dtype), alpha=-group["lr"] * scale)
 
 
-def orthogonalize(matrix: Tensor, iterations: int = 5) -> Tensor:
-    """The nearest semi-orthogonal matrix, roughly: singular values of (N, M) end between 0.7 and 1.2."""
+def _alike(parameters: list[nn.Parameter]) -> Iterator[list[nn.Parameter]]:
+    """Those of one shape together, as many as are MOST_TOGETHER numbers: one product of many costs less than many."""
+    shapes: dict[torch.Size, list[nn.Parameter]] = {}
+    for parameter in parameters:
+        shapes.setdefault(parameter.shape, []).append(parameter)
+    for shape, of_shape in shapes.items():
+        yield from _parts(of_shape, max(1, MOST_TOGETHER // shape.numel()))
+
+
+def _parts(parameters: list[nn.Parameter], size: int) -> Iterator[list[nn.Parameter]]:
+    for first in range(0, len(parameters), size):
+        yield parameters[first : first + size]
+
+
+def orthogonalize(matrices: Tensor, iterations: int = 5) -> Tensor:
+    """The nearest semi-orthogonal matrices, (B, N, M), roughly: singular values end between 0.7 and 1.2."""
     # The quintic's coefficients climb fastest at zero and need no convergence to exactly one.
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = matrix.to(runtime.compute_dtype(matrix.device))
-    tall = x.shape[0] > x.shape[1]
+    x = matrices.to(runtime.compute_dtype(matrices.device))
+    tall = x.shape[1] > x.shape[2]
     if tall:
-        x = x.T
-    x = x / (x.norm() + 1e-7)
+        x = x.mT
+    x = x / (x.flatten(1).norm(dim=1)[:, None, None] + 1e-7)
     if x.dtype == torch.float32:
         # Every iterate is a polynomial of the first gram times x, so that only small squares need iterating. Fewer
         # digits than these do not bear that.
-        gram, factor = x @ x.T, torch.eye(len(x), dtype=x.dtype, device=x.device)
+        gram, factor = x @ x.mT, torch.eye(x.shape[1], dtype=x.dtype, device=x.device).expand(len(x), -1, -1)
         for iteration in range(iterations):
-            step = b * gram + c * gram @ gram
-            step.diagonal().add_(a)
+            step = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+            step.diagonal(dim1=1, dim2=2).add_(a)
             factor = step @ factor if iteration else step
             if iteration < iterations - 1:
                 gram = step @ gram @ step
         x = factor @ x
     else:
         for _ in range(iterations):
-            gram = x @ x.T
-            x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.T if tall else x
+            gram = x @ x.mT
+            x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if tall else x
 
 
 def _orthogonalized_together(parts: list[Tensor], rows: list[int]) -> list[Tensor]:
@@ -125,7 +143,9 @@ def _orthogonalized_together(parts: list[Tensor], rows: list[int]) -> list[Tenso
         received = [torch.empty_like(sent) for _ in range(count)] if owner == own else None
         distributed.gather(sent, received, dst=owner)
         if received is not None:
-            matrix = orthogonalize(torch.cat(received)[:number]).contiguous()  # what is sent is memory, in its order
+            matrix = orthogonalize(torch.cat(received)[None, :number])[
+                0
+            ].contiguous()  # what is sent is memory, in its order
     updates = []
     for owner, (part, number, height) in enumerate(zip(parts, rows, heights, strict=True)):
         given = torch.empty(height, part.shape[1], dtype=dtype, device=part.device)
