@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import hashlib
 import os
 import platform
@@ -28,6 +29,11 @@ def best_device() -> torch.device:
     Apple's GPUs are taken only where `mps` is asked for: torch's convolutions of clips are not sound on all of them.
     """
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def best_devices() -> list[str]:
+    """The names of all CUDA GPUs when there are any, else the CPU's."""
+    return [f"cuda:{number}" for number in range(torch.cuda.device_count())] or ["cpu"]
 
 
 def usable_device(name: torch.device | str | None) -> torch.device:
@@ -67,6 +73,11 @@ def bf16_is_fast(kind: str) -> bool:
 def compute_dtype(device: torch.device | str) -> torch.dtype:
     """What matrix products are computed in on this device: bf16 where that is fast, else fp32."""
     return torch.bfloat16 if bf16_is_fast(torch.device(device).type) else torch.float32
+
+
+def sent(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor of the CPU on a device; a GPU need not have done what it was given before."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def autocast(device: torch.device | str, enabled: bool = True) -> torch.autocast:
@@ -129,6 +140,13 @@ def progress(total: int, description: str, enabled: bool = True) -> Iterator[Cal
             bar.update(task, advance=steps, figures="  ".join(f"{name} {value:.4g}" for name, value in figures.items()))
 
         yield advance
+
+
+def free_memory() -> None:
+    """Give back what nothing holds any more, to the device too."""
+    gc.collect()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
 
 
 def num_processors() -> int:

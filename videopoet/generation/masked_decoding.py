@@ -12,8 +12,9 @@ import torch
 from pydantic import Field
 from torch import Generator, Tensor
 
+from videopoet import runtime
 from videopoet.config import BaseConfig
-from videopoet.generation.sampling import Sampling, gumbel_noise, sample
+from videopoet.generation.sampling import Sampling, gumbel_noises, sample
 from videopoet.models.super_resolution import UNKNOWN, SuperResolution
 
 
@@ -74,12 +75,12 @@ def decode(
     steps = min(sampling.num_steps, num_unknown)  # each chooses one code at least
     for step in range(steps):
         logits = guided(codes.view(shape)).flatten(1, 3)  # (B, N, G, V)
-        noise = torch.stack([gumbel_noise(tuple(logits.shape[1:]), stream) for stream in generators]).to(codes.device)
+        noise = runtime.sent(gumbel_noises(tuple(logits.shape[1:]), generators), codes.device)
         groups = sample(logits.flatten(0, 2), choosing, noise.flatten(0, 2)).view(logits.shape[:-1])
         chosen = model.codes(groups)
         sureness = logits.log_softmax(-1).gather(-1, groups[..., None]).squeeze(-1).sum(-1)  # (B, N)
         progress = (step + 1) / steps
-        noise = torch.stack([gumbel_noise((codes.shape[1],), stream) for stream in generators]).to(codes.device)
+        noise = runtime.sent(gumbel_noises((codes.shape[1],), generators), codes.device)
         sureness = sureness + sampling.choice_temperature * (1 - progress) * noise
         sureness = sureness.masked_fill(codes != UNKNOWN, float("inf"))
         num_left = int(num_unknown * masked_share(torch.tensor(progress))) if step + 1 < steps else 0

@@ -84,8 +84,11 @@ def sample(logits: Tensor, sampling: Sampling, noise: Tensor | None) -> Tensor:
     # `top_p` of all draws, and the logits of the others alone have to be put in order.
     likelier = logits > logits.gather(-1, chosen.unsqueeze(-1))
     outside = (logits.softmax(dim=-1) * likelier).sum(dim=-1) >= sampling.top_p
-    if outside.any():
-        chosen[outside] = (keep_top_p(logits[outside], sampling.top_p) + noise[outside]).argmax(dim=-1)
+    rows = outside.flatten().nonzero().flatten()  # once: what is chosen by a mask is counted anew each time
+    if len(rows):
+        logits, noise = (each.flatten(0, -2)[rows] for each in (logits, noise))
+        again = (keep_top_p(logits, sampling.top_p) + noise).argmax(dim=-1)
+        chosen = chosen.flatten().index_copy_(0, rows, again).view_as(chosen)
     return chosen
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Generator, Tensor
 
+from videopoet import runtime
 from videopoet.generation.decoders.base import Decoder, guided_logits
 from videopoet.generation.sampling import Sampling, gumbel_noises, sample
 from videopoet.models.cached_pass import cached_pass
@@ -50,7 +51,7 @@ class Autoregressive(Decoder):
             hidden = read(embeddings, mask[:, :, step, :place], positions[:, step], step)[:, -1]  # (B, D)
             start, stop = ranges[place]
             logits = guided_logits(read, hidden, bool(against), start, stop, sampling.guidance_scale)  # (R, V)
-            noise = gumbel_noises((stop - start,), generators).to(device) if sampling.temperature else None
+            noise = runtime.sent(gumbel_noises((stop - start,), generators), device) if sampling.temperature else None
             chosen = start + sample(logits, sampling, noise)
             if start <= end < stop:  # a text, which may end before its last position
                 chosen = chosen.masked_fill(ended, end)

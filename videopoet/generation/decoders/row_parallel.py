@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Generator, Tensor
 
+from videopoet import runtime
 from videopoet.generation.decoders.autoregressive import Autoregressive
 from videopoet.generation.decoders.base import Decoder, guided_logits
 from videopoet.generation.decoders.speculative import Speculative, places_before
@@ -90,7 +91,7 @@ class RowParallel(Decoder):
                 places = [place for place in chosen_places if ranges[place] == [start, stop]]
                 states = hidden[:, [fed.index(place - 1) for place in places]]
                 logits = guided_logits(read, states, bool(against), start, stop, sampling.guidance_scale)  # (R, N, V)
-                noise = gumbel_noises((len(places), stop - start), generators).to(device)
+                noise = runtime.sent(gumbel_noises((len(places), stop - start), generators), device)
                 chosen = start + sample(logits, sampling, noise)
                 tokens[:, places] = chosen.repeat(num_copies, 1)
             for place in chosen_places:
