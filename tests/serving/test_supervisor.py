@@ -21,3 +21,24 @@ def test_workers_take_the_queue_of_their_server_and_not_one_of_the_environment(m
     monkeypatch.setattr(supervisor.os, "setpriority", lambda *_: None)
     supervisor.Supervisor(None, 1, [], database)._begin()
     assert begun == [database or ""]
+
+
+def test_workers_share_the_devices_and_one_that_is_begun_again_takes_the_place_of_the_one_before(monkeypatch):
+    begun = []
+
+    def begin(command, stdin, env):
+        device = command[command.index("--device") + 1]
+        begun.append(device)
+        return SimpleNamespace(pid=1, poll=lambda: 70 if device == "cuda:1" and begun == gpus else None, returncode=70)
+
+    gpus = ["cuda:0", "cuda:1", "cuda:0"]
+    monkeypatch.setattr(supervisor.subprocess, "Popen", begin)
+    monkeypatch.setattr(supervisor.os, "setpriority", lambda *_: None)
+    workers = supervisor.Supervisor(SimpleNamespace(release=lambda name: True), 3, [], None, ["cuda:0", "cuda:1"])
+    for _ in range(3):
+        workers._begin()
+    assert begun == gpus
+    looks = iter([False, True])
+    monkeypatch.setattr(workers._ending, "wait", lambda seconds: seconds == supervisor.LOOK_SECONDS and next(looks))
+    workers._look_after()
+    assert begun[3:] == ["cuda:1"]

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import weakref
 
 import PIL.Image
 import pytest
@@ -47,6 +48,35 @@ def test_a_worker_whose_device_failed_ends_and_leaves_its_job_to_another(start, 
     with pytest.raises(Ended):
         worker.run()
     assert running.look(made["id"])["status"] == "in_progress"  # until its lease ends, as after a crash
+
+
+def test_jobs_that_do_not_fit_together_are_made_one_by_one_once_their_memory_is_free(start, poet, monkeypatch):
+    from videopoet.serving.worker import Worker
+
+    make, held = poet.generate_batch, []
+
+    class Cache:
+        pass
+
+    def generate(requests, **how):
+        if len(requests) > 1:
+            cache = Cache()
+            held.append(weakref.ref(cache))
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        assert held[0]() is None
+        return make(requests, **how)
+
+    monkeypatch.setattr(poet, "generate_batch", generate)
+    running = start(with_worker=False)
+    worker = Worker(poet, running.jobs, running.storage, "worker")
+    made = [running.post(prompt="a red ball").json() for _ in range(2)]
+    worker.work(running.jobs.claim("worker", 2))
+    assert [running.look(job["id"])["status"] for job in made] == ["completed"] * 2
+    monkeypatch.setattr(poet, "generate_batch", lambda requests, **how: generate([*requests] * 2))
+    made = running.post(prompt="a red ball").json()
+    worker.work(running.jobs.claim("worker", 1))
+    assert running.look(made["id"])["error"]["code"] == "out_of_memory"
+    assert "the server's device" in running.look(made["id"])["error"]["message"]
 
 
 def test_a_clip_is_made_looked_at_downloaded_and_deleted(running):

@@ -74,12 +74,12 @@ def serve(
 
     import uvicorn
 
+    from videopoet import runtime
     from videopoet.serving.intake import Ceilings
     from videopoet.serving.server import Service, create_app
 
     arguments = ["--most-jobs", str(batch), "--most-job-seconds", str(most_job_seconds)]
     arguments += ["--model", model] if model else []
-    arguments += ["--device", device] if device else []
     service = Service(
         folder,
         database=_database(database),
@@ -93,6 +93,7 @@ def serve(
         hosts=[*(allow_host or ()), *([host] if host not in ("0.0.0.0", "::") else ())],
         num_workers=workers,
         worker_arguments=arguments,
+        devices=[device] if device else runtime.best_devices(),
     )
     address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
     say(f"serving at {address} (the studio is there too); results are kept in {folder}")

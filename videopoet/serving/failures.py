@@ -90,14 +90,15 @@ def as_ours(error: Exception) -> VideoPoetError | None:
         return error
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DataError("the server's disk is full; the result finds no place; free some space", code="disk_full")
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "allocate" in str(error)):
-        return DataError(
-            "the work needs more memory than the server has free; ask for a shorter or smaller clip",
-            code="out_of_memory",
-        )
-    if isinstance(error, RuntimeError) and "out of memory" in str(error):
+    said = str(error) if isinstance(error, RuntimeError) else ""
+    if "out of memory" in said or "ALLOC_FAILED" in said:  # torch's words, and those of NVIDIA's libraries
         return DataError(
             "the work needs more memory than the server's device has free; ask for a shorter or smaller clip",
+            code="out_of_memory",
+        )
+    if isinstance(error, MemoryError) or "allocate" in said:
+        return DataError(
+            "the work needs more memory than the server has free; ask for a shorter or smaller clip",
             code="out_of_memory",
         )
     if isinstance(error, sqlite3.OperationalError):

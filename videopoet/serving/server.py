@@ -55,6 +55,7 @@ class Service:
         hosts: Further names of this server.
         num_workers: Processes that make media; 0 leaves that to others on the same folder.
         worker_arguments: What they are called with, such as `--model`.
+        devices: Where they work, in turn.
 
     Raises:
         DataError: The queue cannot be read.
@@ -70,6 +71,7 @@ class Service:
         hosts: Sequence[str] = (),
         num_workers: int = 1,
         worker_arguments: Sequence[str] = (),
+        devices: Sequence[str] = ("cpu",),
     ):
         self.ceilings, self.keys, self.hosts = ceilings or Ceilings(), keys or Keys(), hosts
         self.storage = Storage(folder)
@@ -79,7 +81,7 @@ class Service:
         self.examining = anyio.CapacityLimiter(MOST_EXAMINED)
         self.submitting = anyio.CapacityLimiter(MOST_SUBMITTED)
         own = ["--folder", str(self.storage.folder), "--most-seconds", str(self.ceilings.most_seconds)]
-        self.supervisor = Supervisor(self.jobs, num_workers, [*own, *worker_arguments], database)
+        self.supervisor = Supervisor(self.jobs, num_workers, [*own, *worker_arguments], database, devices)
 
     def why_not_ready(self) -> str | None:
         """Why a job would not begin now, or None."""

@@ -121,6 +121,7 @@ class Settings(BaseConfig):
             storage,
             f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}",
             model=self.model,
+            device="cuda" if self.gpus else None,
             most_jobs=self.batch,
             most_job_seconds=self.most_job_seconds,
             most_seconds=self.most_seconds,

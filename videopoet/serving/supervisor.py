@@ -31,18 +31,28 @@ class Supervisor:
     Args:
         jobs: The queue that they work on.
         count: How many.
-        arguments: What `videopoet.serving.worker` is called with, but for its name and parent.
+        arguments: What `videopoet.serving.worker` is called with, but for its name, device and parent.
         database: The address of the queue, where it is not a file in the folder.
+        devices: Where they work, in turn. A worker that is begun again is given one by name, so that it does not go on
+            elsewhere when that is gone.
     """
 
-    def __init__(self, jobs: Jobs, count: int, arguments: Sequence[str], database: str | None = None):
-        self.jobs, self.count, self.arguments = jobs, count, list(arguments)
+    def __init__(
+        self,
+        jobs: Jobs,
+        count: int,
+        arguments: Sequence[str],
+        database: str | None = None,
+        devices: Sequence[str] = ("cpu",),
+    ):
+        self.jobs, self.count, self.arguments, self.devices = jobs, count, list(arguments), list(devices)
         # Without an address the queue is the file, whatever address a user keeps in the environment.
         self._environment = {**os.environ, DATABASE_VARIABLE: database or ""}
         self.restarts = 0
         self.given_up = False
         """No worker could load its model."""
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._device_of: dict[str, str] = {}
         self._early_deaths = 0
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._look_after, name="supervisor", daemon=True)
@@ -70,6 +80,7 @@ class Supervisor:
             with contextlib.suppress(DataError):  # the lease runs out where the database cannot be told
                 self.jobs.release(name)
         self._processes.clear()
+        self._device_of.clear()
 
     @property
     def pids(self) -> list[int]:
@@ -78,7 +89,9 @@ class Supervisor:
 
     def _begin(self) -> None:
         name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
-        command = [sys.executable, "-m", "videopoet.serving.worker", *self.arguments]
+        # Where the fewest are; of those the first.
+        device = min(self.devices, key=list(self._device_of.values()).count)
+        command = [sys.executable, "-m", "videopoet.serving.worker", *self.arguments, "--device", device]
         process = subprocess.Popen(
             [*command, "--name", name, "--parent", str(os.getpid())],
             stdin=subprocess.DEVNULL,
@@ -86,7 +99,7 @@ class Supervisor:
         )
         if hasattr(os, "setpriority"):  # a request takes milliseconds, and should not wait for a job that takes seconds
             os.setpriority(os.PRIO_PROCESS, process.pid, os.getpriority(os.PRIO_PROCESS, 0) + WORKER_NICENESS)
-        self._processes[name] = process
+        self._processes[name], self._device_of[name] = process, device
 
     def _look_after(self) -> None:
         while not self._ending.wait(LOOK_SECONDS):
@@ -98,7 +111,7 @@ class Supervisor:
                 except DataError as error:  # a database that is away: the same again until it is back
                     log.warning("%s", error)
                     continue
-                del self._processes[name]
+                del self._processes[name], self._device_of[name]
                 log.warning("a worker ended with status %s", process.returncode)
                 self._early_deaths = 0 if was_ready else self._early_deaths + 1
                 if self._early_deaths >= MOST_EARLY_DEATHS:

@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from videopoet import runtime
 from videopoet.errors import DataError, VideoPoetError
 from videopoet.generation.pipeline import Frames, Result, VideoPoet
 from videopoet.sequence.tasks import TASKS
@@ -120,27 +121,43 @@ class Worker:
             )
             for job, result in zip(jobs, results, strict=True):
                 self._write(job, result)
+            return
         # A job must not take the queue with it: whatever it raises is its own end.
         except Exception as error:
             ours = as_ours(error)
-            if ours is None and isinstance(error, torch.AcceleratorError):
+            if ours is None and self._device_failed(error):
                 # From now on every call on the device raises it. What is held is lost, and another worker has it next.
                 log.critical("the device failed; this worker ends", exc_info=True)
                 os._exit(STUCK_STATUS)
-            if len(jobs) > 1:
-                for job, request in zip(jobs, requests, strict=True):
-                    if job.id in self._held:
-                        self._make([job], [request])
-                return
-            if ours is None:
-                log.exception("job %s met a fault of videopoet", jobs[0].id)
-                ours = DataError(
-                    "making it met a fault of the server, whose log says more; the request may be fine; try again, and "
-                    "report it if it comes back",
-                    code="internal",
-                )
-            self.jobs.fail(jobs[0], ours.code, str(ours))
-            self._held.pop(jobs[0].id, None)
+            if len(jobs) == 1:
+                if ours is None:
+                    log.exception("job %s met a fault of videopoet", jobs[0].id)
+                    ours = DataError(
+                        "making it met a fault of the server, whose log says more; the request may be fine; try again, "
+                        "and report it if it comes back",
+                        code="internal",
+                    )
+                self.jobs.fail(jobs[0], ours.code, str(ours))
+                self._held.pop(jobs[0].id, None)
+        # Not before the error is gone, which holds all that was there when it was raised.
+        runtime.free_memory()
+        if len(jobs) > 1:
+            for job, request in zip(jobs, requests, strict=True):
+                if job.id in self._held:
+                    self._make([job], [request])
+
+    def _device_failed(self, error: Exception) -> bool:
+        """Whether no later call on the poet's device can succeed; its libraries do not all say so."""
+        device = self.poet.parts.device
+        if isinstance(error, torch.AcceleratorError):
+            return True
+        if device.type != "cuda" or not isinstance(error, RuntimeError):
+            return False
+        try:
+            torch.cuda.synchronize(device)
+        except RuntimeError:
+            return True
+        return False
 
     def _request(self, job: Job) -> Any:
         if job.task == movies.TASK:
