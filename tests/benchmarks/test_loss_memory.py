@@ -5,7 +5,7 @@ from videopoet.models import language_model
 
 
 def test_chunks_take_a_third_of_the_memory_at_equal_numbers(benchmark, monkeypatch, capsys):
-    monkeypatch.setattr(language_model, "MOST_LOGITS", 2**18)
+    monkeypatch.setitem(language_model.MOST_LOGITS, "cpu", 2**18)
     arguments = ["loss_memory", "--codes", "4096", "--positions", "512", "--width", "16"]
     monkeypatch.setattr(sys, "argv", arguments)
     benchmark("loss_memory").main()

@@ -107,7 +107,7 @@ def test_a_loss_of_many_chunks_costs_what_a_few_of_them_say(monkeypatch, recompu
         model = construction.from_scratch(config, 700, (100, 356), (2, 512), 5).train()
     if recompute:
         model.recompute_layers()
-    monkeypatch.setattr(language_model, "MOST_LOGITS", 8 * 256)  # 8 rows of the first range in a chunk
+    monkeypatch.setitem(language_model.MOST_LOGITS, "cuda", 8 * 256)  # 8 rows of the first range in a chunk
     choices = ((100, 356, 60), (400, 410, 7))
     foretold = step_costs.rows_cost(model, 2, 80, choices, True, shares=8)
     monkeypatch.setattr(step_costs, "FEW_CHUNKS", 15)

@@ -27,8 +27,10 @@ from videopoet.models.draft_head import DraftHead
 from videopoet.models.stock import StockDecoder
 from videopoet.models.token_embedding import TokenEmbedding
 
-MOST_LOGITS = 2**25
-"""Logits that a loss holds at once; beyond it they are recomputed chunk by chunk in the backward pass."""
+MOST_LOGITS = {"cpu": 2**25, "cuda": 2**28}
+"""Logits that a loss holds at once, on each kind of device; beyond it they are recomputed chunk by chunk in the
+backward pass. Each chunk reads the head's table and adds to its gradient: on a GPU that would take longer than all
+else."""
 
 AUDIO_FRAMES = 512
 """The most frames of sound in a row, about ten seconds."""
@@ -352,9 +354,21 @@ class LanguageModel(nn.Module):
             losses = losses.index_put((chosen,), values)  # pyright: ignore[reportArgumentType]
         return losses
 
-    def loss_within(self, hidden: Tensor, tokens: Tensor, start: int, stop: int, *, head_learns: bool = True) -> Tensor:
-        """Cross-entropy in nats, (N,) fp32, of tokens (N,) among the ids in [start, stop)."""
-        size = max(1, MOST_LOGITS // (stop - start))
+    def loss_within(
+        self,
+        hidden: Tensor,
+        tokens: Tensor,
+        start: int,
+        stop: int,
+        *,
+        head_learns: bool = True,
+        size: int | None = None,
+    ) -> Tensor:
+        """Cross-entropy in nats, (N,) fp32, of tokens (N,) among the ids in [start, stop).
+
+        A chunk has `size` tokens; None leaves that to the device.
+        """
+        size = size or chunk_size(stop - start, hidden.device.type)
         chunks = list(zip(hidden.split(size), (tokens - start).split(size), strict=True))
         weight, bias = self._head(start, stop)
         if not head_learns:
@@ -372,6 +386,11 @@ class LanguageModel(nn.Module):
     def _head(self, start: int, stop: int) -> tuple[Tensor, Tensor | None]:
         bias = self.head_bias
         return self.head_weight[start:stop], None if bias is None else bias[start:stop]
+
+
+def chunk_size(num_ids: int, device: str) -> int:
+    """How many tokens, each one of so many ids, are in a chunk of a loss on a device of this kind."""
+    return max(1, MOST_LOGITS.get(device, MOST_LOGITS["cpu"]) // num_ids)
 
 
 def _transformers_model(folder: Path, dtype: torch.dtype) -> Any:

@@ -21,6 +21,8 @@ from videopoet.training.rehearsal import Cost, Meter
 
 MEAN_MASKED = 2 / math.pi
 """Share of codes that the cosine schedule of masked training hides on average."""
+PLANNED_FOR = "cuda"
+"""The kind of device whose chunks of a loss are counted."""
 FEW_CHUNKS = 4
 """Chunks of a loss that are gone through; what more of them add is what a fifth adds."""
 
@@ -72,7 +74,7 @@ def rows_cost(
     only one of `shares` parts is kept, from when a layer has its own.
     """
     counts = [batch_size * count for _, _, count in choices]
-    sizes = [max(1, language_model.MOST_LOGITS // (stop - start)) for start, stop, _ in choices]
+    sizes = [language_model.chunk_size(stop - start, PLANNED_FOR) for start, stop, _ in choices]
     # Over many ids a loss goes through chunk after chunk, all of one cost: a few of them say what the others add.
     number = max(range(len(choices)), key=lambda each: counts[each] / sizes[each])
     further = max(0, -(-counts[number] // sizes[number]) - FEW_CHUNKS)
@@ -93,7 +95,7 @@ def rows_cost(
                     count = counts[each] - (further - num_chunks) * sizes[each] * (each == number)
                     chosen = hidden[torch.zeros(count, dtype=torch.long)]
                     targets = chosen.new_zeros(len(chosen), dtype=torch.long)
-                    losses.append(model.loss_within(chosen, targets, start, stop))
+                    losses.append(model.loss_within(chosen, targets, start, stop, size=sizes[each]))
                 if model.draft_head is not None:
                     losses += _draft_losses(model, states, drafted)
                 loss = torch.cat(losses).mean()
@@ -120,7 +122,8 @@ def _draft_losses(model: LanguageModel, states: Tensor, drafted: tuple[tuple[int
     for start, stop, number in drafted:
         chosen = guesses if number == count else guesses[torch.zeros(size * number, dtype=torch.long)]
         targets = chosen.new_zeros(len(chosen), dtype=torch.long)
-        losses.append(model.loss_within(chosen, targets, start, stop, head_learns=False))
+        chunk = language_model.chunk_size(stop - start, PLANNED_FOR)
+        losses.append(model.loss_within(chosen, targets, start, stop, head_learns=False, size=chunk))
     return losses
 
 
