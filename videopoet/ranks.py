@@ -26,11 +26,12 @@ def joined() -> Iterator[None]:
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=LONGEST_WAIT)
-    try:
-        yield
-    finally:
-        distributed.destroy_process_group()
+    # What is on the CPU, such as whether to go on, goes around the GPUs and does not wait for them.
+    distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=LONGEST_WAIT)
+    yield
+    # Only where all is well: it waits for the others, who after an error may be waiting for this process. That it ends
+    # is what `torchrun` looks for.
+    distributed.destroy_process_group()
 
 
 def rank() -> int:

@@ -48,6 +48,20 @@ def test_a_second_signal_ends_at_once():
         signal.signal(signal.SIGINT, before)
 
 
+def test_a_sigterm_that_comes_twice_at_once_is_one(monkeypatch):
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    ending = Ending()
+    try:
+        with pytest.raises(KeyboardInterrupt), ending.told_by_signals():
+            for _ in range(3):
+                os.kill(os.getpid(), signal.SIGTERM)
+            assert ending.is_due()
+            monkeypatch.setattr("videopoet.training.ending.REPEATED_SECONDS", 0.0)
+            os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def test_a_run_takes_its_minutes_in_slices(tmp_path):
     slices = 0
     while not (tmp_path / "checkpoint-0000012").exists():

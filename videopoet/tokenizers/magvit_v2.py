@@ -121,11 +121,12 @@ class MagvitV2(VideoTokenizer):
                     continue
                 if key.startswith("encoder.to_latents."):
                     new = spread * torch.randn_like(own[known:]) if own.ndim > 1 else torch.zeros_like(own[known:])
-                    weights[key] = torch.cat([weights[key], new])
+                    weights[key] = torch.cat([weights[key], new.to(weights[key])])
                 elif own.ndim > 1 and own.shape[1] == num_bits and weights[key].shape[1] == known:
                     # Latents on the sphere shrink as bits are added.
                     scale = (num_bits / known) ** 0.5 if self.config.spherical else 1.0
-                    weights[key] = torch.cat([scale * weights[key], torch.zeros_like(own[:, known:])], dim=1)
+                    unheard = torch.zeros_like(own[:, known:]).to(weights[key])
+                    weights[key] = torch.cat([scale * weights[key], unheard], dim=1)
         load_weights(self, weights, name)
 
     def encode_whole(self, video: Tensor, past: PastFrames | None = None) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import signal
 import threading
 import time
@@ -15,6 +16,8 @@ from videopoet import ranks
 log = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+REPEATED_SECONDS = 10.0
+"""So soon after the first a SIGTERM says nothing new."""
 
 
 class Ended(Exception):
@@ -42,16 +45,26 @@ class Ending:
 
     @contextlib.contextmanager
     def told_by_signals(self) -> Iterator[None]:
-        """SIGINT and SIGTERM end the run; a second one does what it did before. Only the main thread hears them."""
+        """SIGINT and SIGTERM end the run; a second one does what it did before. Only the main thread hears them.
+
+        A second SIGTERM right after the first is one and the same: what manages jobs sends it to every process, and
+        `torchrun` passes it on.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
         before = {number: signal.getsignal(number) for number in SIGNALS}
 
+        came = -math.inf
+
         def note(number: int, frame: FrameType | None) -> None:
-            self._signal = signal.Signals(number)
-            put_back()
-            log.warning("%s came: training ends after this step; a second one ends it at once", self._signal.name)
+            nonlocal came
+            if self._signal is None:
+                self._signal, came = signal.Signals(number), time.monotonic()
+                log.warning("%s came: training ends after this step; a second one ends it at once", self._signal.name)
+            elif number != signal.SIGTERM or time.monotonic() - came > REPEATED_SECONDS:
+                put_back()
+                signal.raise_signal(number)
 
         def put_back() -> None:
             for number, handler in before.items():

@@ -140,7 +140,8 @@ def train(
             ranks.from_first_rank(tensor)
     freeze(objective.model, config.frozen)
     is_divided = config.sharding == "full" and ranks.count() > 1
-    compute = sharding.divide(objective, device) if is_divided else objective
+    bf16 = config.bf16 and runtime.bf16_is_fast(device.type)
+    compute = sharding.divide(objective, device, bf16) if is_divided else objective
     state = _State(objective, config)
     if not resume and any(folder.glob("checkpoint-*")):
         raise ConfigError(
@@ -212,11 +213,11 @@ def train(
             if done % config.log_every == 0 or done == config.num_steps:
                 numbers = {name: float(value) for name, value in figures.items()}
                 numbers |= {"loss": float(ranks.mean_over_ranks(loss)), "gradient_norm": norm, "rate_share": share}
-                numbers |= (speed := pace.figures())
-                shown = {name: speed[name] for name in ("tokens_per_second", "mfu") if name in speed}
+                numbers |= pace.figures()
+                shown = {name: numbers[name] for name in ("loss", "tokens_per_second", "mfu") if name in numbers}
                 if journal is not None:
                     journal.write(step, "train", **numbers, skipped=state.skipped)
-            advance(loss=float(loss), **shown)
+            advance(**shown)
             if done % config.validate_every == 0 or done == config.num_steps:
                 with state.mean.in_place(), sharding.whole_on_first(objective.model):
                     if journal is not None:

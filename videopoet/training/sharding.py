@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
 from videopoet import ranks
@@ -31,15 +31,20 @@ class _Step(nn.Module):
         return self.compute(*arguments)
 
 
-def divide(objective: Any, device: torch.device) -> Callable[..., Any]:
+def divide(objective: Any, device: torch.device, bf16: bool = False) -> Callable[..., Any]:
     """Divide an objective's model among all processes, in place; what is returned is called in the objective's stead.
 
     Optimizers are built after this: the parameters are new ones.
+
+    Args:
+        bf16: Send the weights of blocks in bf16. Else autocast would keep a copy of all blocks in it for the backward
+            pass. Gradients are added up in fp32 in any case.
     """
     kept = {name: rows for name, p in objective.model.named_parameters() if (rows := getattr(p, "kept_rows", 0))}
     mesh = init_device_mesh(device.type, (ranks.count(),))
+    precision = MixedPrecisionPolicy(torch.bfloat16 if bf16 else None, torch.float32, cast_forward_inputs=False)
     for block in objective.blocks:
-        fully_shard(block, mesh=mesh)
+        fully_shard(block, mesh=mesh, mp_policy=precision)
     step = _Step(objective)
     fully_shard(step, mesh=mesh)
     if hasattr(step, "set_reduce_scatter_unused_params"):  # torch from 2.13 on
