@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from videopoet.errors import ConfigError
-from videopoet.models import backbone_attention
+from videopoet.models import backbone_attention, masks
 from videopoet.models.language_model import LanguageModel
 from videopoet.nn import product_attention
 from videopoet.runtime import generator
@@ -62,6 +62,23 @@ def test_fp32_is_what_it_was(make):
     assert torch.equal(
         gradients(installed(model), bf16=False), gradients(copy.deepcopy(model).requires_grad_(True), bf16=False)
     )
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_mask_that_is_made_once_for_all_layers_says_what_theirs_do(make, family, monkeypatch):
+    model = make(family)
+    usual = gradients(installed(model), bf16=False)
+    given, attend = [], torch.nn.functional.scaled_dot_product_attention
+
+    def note(*arguments, attn_mask=None, **others):
+        given.append(attn_mask)
+        return attend(*arguments, attn_mask=attn_mask, **others)
+
+    monkeypatch.setattr(masks, "_as_added", lambda config, mask, dtype: masks.as_numbers(mask, dtype))
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", note)
+    torch.testing.assert_close(gradients(installed(model), bf16=False), usual, rtol=1e-5, atol=1e-6)
+    assert len({mask.data_ptr() for mask in given}) == 1 and len(given) == 2  # layers
+    assert all(mask.dtype == torch.float32 and mask.stride(-2) % 8 == 0 for mask in given)
 
 
 def test_layers_that_are_computed_again_give_the_same_gradients(make):

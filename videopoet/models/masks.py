@@ -45,6 +45,18 @@ def _near(mask: Tensor, window: int, places: Tensor | None) -> Tensor:
 
 
 def _as_added(config: Any, mask: Tensor, dtype: torch.dtype) -> Tensor:
-    if config._attn_implementation != "eager":
-        return mask
-    return torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, torch.finfo(dtype).min)
+    if config._attn_implementation == "eager":
+        return torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, torch.finfo(dtype).min)
+    return as_numbers(mask, dtype) if mask.device.type == "cuda" else mask
+
+
+def as_numbers(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """A mask as what is added to scores, (B, 1, L, K), as the kernels of GPUs want it: rows begin at multiples of 8.
+
+    Of a bool mask each layer makes one of its own, and keeps it for the backward pass.
+    """
+    kind = mask.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else dtype
+    length = mask.shape[-1]
+    rows = mask.new_zeros(*mask.shape[:-1], -(-length // 8) * 8, dtype=dtype)[..., :length]
+    return rows.masked_fill_(~mask, float("-inf"))
