@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -319,9 +320,12 @@ class Published(Tokenizer):
         return pretrained.load_network(cls.network_class(), folder, "the tokenizer", dtype=torch.float32)
 
     @staticmethod
-    def own_precision(input: Tensor) -> torch.autocast:
-        """Within it no autocast rounds what is computed on the device of `input`."""
-        return torch.autocast(input.device.type, enabled=False)
+    @contextlib.contextmanager
+    def own_precision(input: Tensor) -> Iterator[None]:
+        """Within it neither autocast nor a GPU's TF32 rounds what is computed on the device of `input`."""
+        without_tf32 = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+        with torch.autocast(input.device.type, enabled=False), without_tf32:
+            yield
 
 
 class PublishedAudioTokenizer(Published, AudioTokenizer):
