@@ -114,6 +114,12 @@ def test_wrong_usage_is_one_line_that_says_what_fits(poet, capsys, arguments, sa
         (OSError(errno.ENOSPC, "No space left on device", "a.mp4"), 4, "no space left on device ('a.mp4')"),
         (PermissionError(errno.EACCES, "Permission denied", "a.mp4"), 4, "choose a place that you may use"),
         (MemoryError(), 4, "out of memory"),
+        (RuntimeError("CUDA error: out of memory"), 4, "out of memory"),
+        (
+            RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+            4,
+            "out of memory",
+        ),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), 4, "out of memory"),
         (MediaError("the name is '\x1b[2J'; it must be readable; rename it"), 3, "the name is ' [2J'"),
         (ZeroDivisionError("division by zero"), 1, "fault of videopoet"),

@@ -48,3 +48,9 @@ def shortened(text: str) -> str:
 def shown(value: object) -> str:
     """A value as a message quotes it."""
     return shortened(repr(value))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory does not suffice, of the machine or of its device, in whosever words."""
+    said = str(error) if isinstance(error, RuntimeError) else ""
+    return isinstance(error, MemoryError) or any(word in said for word in ("allocate", "out of memory", "ALLOC_FAILED"))

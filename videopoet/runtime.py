@@ -154,15 +154,16 @@ def num_processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def describe_machine() -> dict[str, Any]:
-    """What figures depend on: processor, cores, memory, device and versions."""
+def describe_machine(device: torch.device | None = None) -> dict[str, Any]:
+    """What figures depend on: processor, cores, memory, device (the best where none is named) and versions."""
+    device = device or best_device()
     described: dict[str, Any] = {
         "processor": _processor(),
         "cores": num_processors(),
         "threads": torch.get_num_threads(),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
-        "device": str(best_device()),
-        "precision": "bf16" if bf16_is_fast(best_device().type) else "fp32",
+        "device": str(device),
+        "precision": "bf16" if bf16_is_fast(device.type) else "fp32",
         "python": platform.python_version(),
         "torch": str(torch.__version__),
     }

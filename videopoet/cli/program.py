@@ -13,7 +13,7 @@ import typer
 
 from videopoet import __version__
 from videopoet.cli.base import app, say
-from videopoet.errors import VideoPoetError
+from videopoet.errors import VideoPoetError, is_out_of_memory
 
 
 def _print_version(wanted: bool) -> None:
@@ -76,7 +76,7 @@ def exit_code_of(error: BaseException) -> int:
     if isinstance(error, OSError):
         say(f"error: {_explain_os_error(error)}")
         return 4
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "allocate" in str(error)):  # torch's
+    if is_out_of_memory(error):
         say("error: out of memory; the work needs more than is free; make it smaller or close other programs")
         return 4
     if hasattr(error, "format_message"):  # how typer, and click below it, say that the usage is wrong

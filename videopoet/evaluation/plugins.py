@@ -109,6 +109,8 @@ def run(network: Callable[..., Tensor], pixels: Tensor, width: int, **options: A
     try:
         with torch.no_grad():
             answer = network(pixels.to(runtime.best_device()), **options)
+    except torch.OutOfMemoryError:
+        raise
     except (RuntimeError, TypeError) as error:
         raise CheckpointError(
             f"the network does not take {tuple(pixels.shape)} ({str(error).strip().splitlines()[-1]}); it is not the "

@@ -43,10 +43,10 @@ def code_facts(poet: VideoPoet, window: Window) -> dict[str, Any]:
     }
 
 
-def peak_memory() -> float:
-    """The most memory that this process has taken, in MiB: of the GPU, where there is one."""
-    if torch.cuda.is_available():
-        return round(torch.cuda.max_memory_allocated() / 2**20, 1)
+def peak_memory(device: torch.device) -> float:
+    """The most memory that this process has taken on a device, in MiB."""
+    if device.type == "cuda":
+        return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
 

@@ -27,7 +27,8 @@ Pieces = dict[str, Tensor]
 MOST_ROWS = 32
 """The most rows in one batch of the decoder, without those that guidance compares with."""
 CACHE_BYTES = 2**31
-"""What the keys and values of one batch may take; it makes batches of a large model smaller."""
+"""What the keys and values of one batch may take; it makes batches of a large model smaller. A GPU gives an eighth of
+its memory, whatever else is in it: batches of one size repeat to the bit."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +58,10 @@ Work = Generator[Fill, list[Pieces], Any]
 def most_rows(model: LanguageModel, length: int) -> int:
     """How many rows of `length` positions a batch may have, those that guidance compares with included."""
     table = model.head_weight
-    row_bytes = 2 * model.num_layers * length * table.shape[1] * table.element_size()
-    return max(1, CACHE_BYTES // row_bytes)
+    row_bytes = 2 * model.num_layers * length * model.key_width * table.element_size()
+    is_cuda = table.device.type == "cuda"
+    most_bytes = torch.cuda.get_device_properties(table.device).total_memory // 8 if is_cuda else CACHE_BYTES
+    return max(1, most_bytes // row_bytes)
 
 
 def go_on_together(

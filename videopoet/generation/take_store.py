@@ -28,13 +28,14 @@ class TakeStore:
         parts: The poet that makes them.
         folder: Where they are kept; made with the first one.
         also: Further folders to look in; what is found there becomes this folder's own too.
+        model: The poet's `fingerprint`, where it is known.
     """
 
-    def __init__(self, parts: Parts, folder: str | Path, also: Sequence[str | Path] = ()):
+    def __init__(self, parts: Parts, folder: str | Path, also: Sequence[str | Path] = (), model: str | None = None):
         self.folder, self.also = Path(folder), [Path(other) for other in also]
         self._frame_rate = parts.settings.frame_rate
         self._sample_rate = parts.audio_tokenizer.sample_rate
-        self._model = fingerprint(parts)
+        self._model = model or fingerprint(parts)
 
     def key(self, decides: dict[str, Any]) -> str:
         """The name of a take, given all that decides it but the model."""

@@ -182,6 +182,14 @@ class LanguageModel(nn.Module):
         growth.translate_codes(self.backbone, self.embedding, first, num_codes, new, old)
 
     @property
+    def key_width(self) -> int:
+        """Width of the keys of a position in one layer, of all heads that have their own."""
+        config = self.weights.config.get_text_config()
+        num_heads = config.num_attention_heads
+        width = getattr(config, "head_dim", None) or config.hidden_size // num_heads
+        return (getattr(config, "num_key_value_heads", None) or num_heads) * width
+
+    @property
     def num_layers(self) -> int:
         return self.weights.config.get_text_config().num_hidden_layers
 

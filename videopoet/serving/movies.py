@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any, get_args
+from weakref import WeakKeyDictionary
 
 import torch
 from fastapi import APIRouter, Request
@@ -16,7 +17,7 @@ from videopoet.generation import storyboard as boards
 from videopoet.generation.movie import Movie
 from videopoet.generation.pipeline import VideoPoet
 from videopoet.generation.storyboard import MOST_SCENES, Storyboard
-from videopoet.generation.take_store import TakeStore
+from videopoet.generation.take_store import TakeStore, fingerprint
 from videopoet.media.files import write_parts
 from videopoet.media.resample import resize_and_crop
 from videopoet.media.types import Audio, Image, Video
@@ -42,6 +43,8 @@ SHEET_SIDE = 160
 """Pixels of the long side of a frame in the spritesheet."""
 router = APIRouter(prefix="/v1", tags=["movies"], responses=ERRORS)
 _ID = re.compile(r"video_[0-9a-f]{32}")
+_FINGERPRINTS: WeakKeyDictionary[VideoPoet, str] = WeakKeyDictionary()
+"""Of this process's poets, whose weights stay as they are: all of a large one's take seconds to read."""
 
 
 class Idea(BaseModel):
@@ -158,7 +161,9 @@ def make(poet: VideoPoet, storage: Storage, job: Job, on_step: Callable[[int, in
     also = [storage.result(job.id, attempt, TAKES) for attempt in range(1, job.attempts)]
     if job.parent is not None:
         also += [storage.result(job.parent, attempt, TAKES) for attempt in range(1, MOST_ATTEMPTS + 1)]
-    store = TakeStore(poet.parts, storage.result(job.id, job.attempts, TAKES), also)
+    if poet not in _FINGERPRINTS:
+        _FINGERPRINTS[poet] = fingerprint(poet.parts)
+    store = TakeStore(poet.parts, storage.result(job.id, job.attempts, TAKES), also, _FINGERPRINTS[poet])
     movie = poet.movie(job.request["fields"]["storyboard"], takes=store, progress=False, on_step=on_step)
 
     def place(name: str):
