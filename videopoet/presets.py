@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
+from typing import Literal
 
 from videopoet.data import toybox
 from videopoet.data.mixture import MixtureConfig, Share
@@ -193,7 +194,10 @@ def fine_tune() -> RunConfig:
 
 
 def paper() -> RunConfig:
-    """The 300 M language model and full-size tokenizers at 128x128, trained as far as the paper says; for GPUs."""
+    """The 300 M language model and full-size tokenizers at 128x128, trained as far as the paper says.
+
+    For GPUs of 80 GB: a step of the language model and of super-resolution reads 32 clips, a few at a time.
+    """
     shares = {
         "text_to_video": 20.0,
         "text_to_image": 20.0,
@@ -222,17 +226,18 @@ def paper() -> RunConfig:
             model=language_model.Config(),
             mixture=MixtureConfig(
                 shares=tuple(
-                    Share(task=task, batch_size=128 if task == "text_to_image" else 32, weight=shares.get(task, 5.0))
+                    Share(task=task, batch_size=32 if task == "text_to_image" else 8, weight=shares.get(task, 5.0))
                     for task in TASKS
                 ),
-                early_batches=75_000,
+                early_batches=300_000,
             ),
-            training=_training(300_000, learning_rate=1e-3, warmup_steps=5000),
+            training=_training(300_000, learning_rate=1e-3, warmup_steps=5000, accumulation=4),
         ),
         super_resolution=SuperResolutionRun(
             model=super_resolution.Shape(),
-            pairs=PairsConfig(batch_size=32, scales=(1, 2), pool_clips=1024, pool_batches=32),
-            training=_training(300_000, learning_rate=1e-4, warmup_steps=5000),
+            pairs=PairsConfig(batch_size=16, scales=(1, 2), pool_clips=1024, pool_batches=64),
+            recompute=True,
+            training=_training(300_000, learning_rate=1e-4, warmup_steps=5000, accumulation=2),
         ),
     )
 
@@ -248,13 +253,13 @@ def paper_1b() -> RunConfig:
 def paper_8b() -> RunConfig:
     """The paper's 8 B language model, for the 58 billion tokens of its scaling study.
 
-    The paper gives parameters and tokens; depth, width and learning rate are ours. A batch is 32 clips on each GPU, so
-    that 32 GPUs have the paper's 1,024.
+    The paper gives parameters and tokens; depth, width and learning rate are ours. A step reads 32 clips on each GPU,
+    so that 32 GPUs have the paper's 1,024. Weights are divided among them: one alone has no room for their states.
     """
     model = language_model.Config(
         width=4096, num_layers=40, num_heads=32, num_key_value_heads=32, head_width=128, hidden_width=10_944
     )
-    return _scaled(model, num_steps=33_000, learning_rate=2e-4)
+    return _scaled(model, num_steps=33_000, learning_rate=2e-4, sharding="full")
 
 
 PRESETS: dict[str, Callable[[], RunConfig]] = {
@@ -283,26 +288,33 @@ def preset(name: str) -> RunConfig:
     return PRESETS[name]()
 
 
-def _scaled(model: language_model.Config, num_steps: int, learning_rate: float) -> RunConfig:
+def _scaled(
+    model: language_model.Config, num_steps: int, learning_rate: float, sharding: Literal["none", "full"] = "none"
+) -> RunConfig:
     """The paper's run with another language model, trained for so many steps, of which a quarter are mostly images."""
     run = paper()
+    training = _training(num_steps, learning_rate=learning_rate, warmup_steps=2000, accumulation=4)
+    early_batches = num_steps // 4 * training.accumulation
     stage = run.language_model.model_copy(
         update={
             "model": model,
             "recompute": True,
-            "mixture": run.language_model.mixture.model_copy(update={"early_batches": num_steps // 4}),
-            "training": _training(num_steps, learning_rate=learning_rate, warmup_steps=2000),
+            "mixture": run.language_model.mixture.model_copy(update={"early_batches": early_batches}),
+            "training": training.model_copy(update={"sharding": sharding}),
         }
     )
     return run.model_copy(update={"language_model": stage})
 
 
-def _training(num_steps: int, ema_decay: float = 0.999, warmup_steps: int | None = None, **settings) -> loop.Config:
+def _training(
+    num_steps: int, ema_decay: float = 0.999, warmup_steps: int | None = None, accumulation: int = 1, **settings
+) -> loop.Config:
     """A loop of so many steps, with a few entries, validations and checkpoints on the way."""
     warmup = min(100, num_steps // 10) if warmup_steps is None else warmup_steps
     every = max(10, min(1000, num_steps // 12))
     return loop.Config(
         num_steps=num_steps,
+        accumulation=accumulation,
         ema_decay=ema_decay,
         optimizer=optimizer.Config(warmup_steps=warmup, **settings),
         log_every=min(20, every),

@@ -47,6 +47,22 @@ def test_any_grid_of_twice_the_low_one_is_answered(model, grid):
     assert model.logits(hidden).shape == (1, *grid, 2, 8)
 
 
+def test_layers_that_are_computed_again_keep_less_and_give_the_same_gradients():
+    found, kept = [], []
+    for again in (False, True):
+        model = make_model()
+        if again:
+            model.recompute_layers()
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda x, sizes=sizes: sizes.append(x.numel()) or x, lambda x: x):
+            hidden = model(*inputs())
+        hidden.square().mean().backward()
+        found.append([p.grad for p in model.parameters() if p.grad is not None])
+        kept.append(sum(sizes))
+    assert len(found[0]) == len(found[1]) and all(map(torch.equal, *found))
+    assert kept[1] < kept[0] / 3
+
+
 @pytest.mark.parametrize("which", [0, 1, 2, 3])
 @torch.no_grad()
 def test_every_input_matters_nearly_everywhere(model, which):

@@ -60,7 +60,8 @@ def plan(
         parts = ", ".join(f"{name} {_short(count)}" for name, count in stage.parameters.items())
         print(f"{stage.stage.replace('_', ' ')}: {_short(sum(stage.parameters.values()))} parameters ({parts})")
         print(f"  {_short(stage.steps)} steps of {stage.flops_per_step:.3g} FLOP, {_short(stage.tokens)} tokens in all")
-        print(f"  {_size(stage.memory)} on each GPU, {_verdict(stage, memory, gpus, run.language_model.recompute)}")
+        recomputes = getattr(getattr(run, stage.stage), "recompute", True)  # tokenizers cannot
+        print(f"  {_size(stage.memory)} on each GPU, {_verdict(stage, memory, gpus, recomputes)}")
         print(f"  {stage.flops:.3g} FLOP, {_time(stage.days)}")
     print(
         f"in all: {_time(sum(stage.days for stage in stages))} on {gpus} {'GPUs' if gpus > 1 else 'GPU'} at "
@@ -78,8 +79,7 @@ def _verdict(stage: Any, limit: float, gpus: int, recomputes: bool) -> str:
         f"; with {stage.stage}.training.sharding=full, weights and states divided among {gpus}, it would be "
         f"{_size(stage.memory_sharded)}"
     )
-    may_recompute = stage.stage == "language_model" and not recomputes
-    recompute = " or set language_model.recompute=true" if may_recompute else ""
+    recompute = "" if recomputes else f" or set {stage.stage}.recompute=true"
     return (
         f"which does not fit {limit:g} GB{shards if divide else ''}; lower batch_size and raise "
         f"training.accumulation{recompute}"

@@ -13,6 +13,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint as recompute
 
 from videopoet.checkpoint import load_component, load_weights, save_component
 from videopoet.config import BaseConfig
@@ -134,6 +135,12 @@ class SuperResolution(nn.Module):
         self.text_embedding = nn.Embedding.from_pretrained(torch.cat([known, new]), freeze=not known.requires_grad)
         self.config = self.config.model_copy(update={"text_size": size})
 
+    def recompute_layers(self) -> None:
+        """Keep only what enters each layer for the backward pass, and compute its inner values there again."""
+        for layer in self.modules():
+            if isinstance(layer, Layer):
+                layer.recomputes = True
+
     def forward(self, codes: Tensor, low_codes: Tensor, text: Tensor, noise: Tensor) -> Tensor:
         """Hidden states of every place, (B, t, h, w, D).
 
@@ -224,6 +231,7 @@ class Layer(nn.Module):
         self.low = _Attended(config) if looks else None
         self.text = _Attended(config) if reads_text else None
         self.mlp_norm, self.mlp = nn.RMSNorm(config.width), GatedMlp(config.width, config.hidden_width)
+        self.recomputes = False
 
     def forward(
         self,
@@ -240,6 +248,18 @@ class Layer(nn.Module):
             low: The low-resolution grid, (B, t, h / 2, w / 2, D), and its cutting, for a layer that looks.
             text: Words, (B, L, D), and where they are legible, bool (B, L), for a layer that reads.
         """
+        if self.recomputes and torch.is_grad_enabled():
+            given = (x, cutting, low, text)
+            return recompute(self._refined, *given, use_reentrant=False, preserve_rng_state=False)  # pyright: ignore
+        return self._refined(x, cutting, low, text)
+
+    def _refined(
+        self,
+        x: Tensor,
+        cutting: Cutting,
+        low: tuple[Tensor, Cutting] | None,
+        text: tuple[Tensor, Tensor] | None,
+    ) -> Tensor:
         grid: Grid = x.shape[1], x.shape[2], x.shape[3]
         x = cut(x, cutting.window)  # (N, L, D)
         x = self.own(x, None, (cutting.angles, cutting.angles), cutting.inside)

@@ -221,6 +221,8 @@ def _super_resolution(config: RunConfig, parts: PlannedParts, gpus: int, teraflo
     run, world, video, model = config.super_resolution, config.world, parts.video, parts.super_resolution
     assert run is not None and model is not None
     loop.freeze(model, run.training.frozen)
+    if run.recompute:
+        model.recompute_layers()
     batches, encoding = [], 0.0
     for scale in run.pairs.scales:
         size = max(1, run.pairs.batch_size // scale**2)

@@ -38,6 +38,8 @@ class SuperResolutionRun(BaseConfig):
     model: super_resolution.Shape
     objective: masked_token.Config = masked_token.Config()
     pairs: PairsConfig
+    recompute: bool = False
+    """Keep what enters a layer and compute the rest again in the backward pass: a third more work, far less memory."""
     training: loop.Config
 
 
@@ -62,6 +64,8 @@ def train(run: SuperResolutionRun, around: Surroundings) -> None:
         if began.config.text_size < config.text_size:
             began.widen_text(config.text_size)
         checkpoint.load_weights(model, began.state_dict(), str(around.source_name or around.output))
+    if run.recompute:
+        model.recompute_layers()
     codecs = (parts.video_tokenizer, parts.text_encoder)
     known = PairBatches(validation, run.pairs, *codecs, run.training.seed, device)
     seeds = list(range(around.num_validation))
