@@ -14,6 +14,9 @@ from torch import Tensor, nn
 
 T = TypeVar("T")
 
+MOST_SENT = 2**26
+"""Numbers of gradients in one message, which are copied for it; a larger gradient is one by itself."""
+
 LONGEST_WAIT = timedelta(hours=3)
 """Processes wait for each other so long at most: the first validates and writes checkpoints by itself."""
 
@@ -60,17 +63,23 @@ def wait() -> None:
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Average gradients over all processes, in one message; what only some have counts as zero elsewhere."""
+    """Average gradients over all processes, in few messages; what only some have counts as zero elsewhere."""
     if not _several():
         return
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     for parameter in trained:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
-    gradients = [parameter.grad for parameter in trained if parameter.grad is not None]
-    mean = mean_over_ranks(torch.cat([gradient.flatten() for gradient in gradients]))
-    parts = mean.split([gradient.numel() for gradient in gradients])
-    torch._foreach_copy_(gradients, [part.view_as(gradient) for part, gradient in zip(parts, gradients, strict=True)])
+    messages: list[list[Tensor]] = [[]]
+    for gradient in [parameter.grad for parameter in trained if parameter.grad is not None]:
+        if sum(each.numel() for each in messages[-1]) + gradient.numel() > MOST_SENT and messages[-1]:
+            messages.append([])
+        messages[-1].append(gradient)
+    for gradients in messages:
+        mean = mean_over_ranks(torch.cat([gradient.flatten() for gradient in gradients]))
+        parts = mean.split([gradient.numel() for gradient in gradients])
+        pairs = zip(parts, gradients, strict=True)
+        torch._foreach_copy_(gradients, [part.view_as(gradient) for part, gradient in pairs])
 
 
 def sum_over_ranks(tensor: Tensor) -> Tensor:
