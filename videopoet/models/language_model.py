@@ -252,7 +252,9 @@ class LanguageModel(nn.Module):
         embeddings = table(tokens.masked_fill(is_prompt, 0)) + self.embedding.of_bits(tokens, modality)
         if not is_prompt.any():  # processes that divide the weights all give them a gradient, were it zero
             features = self.embedding.features_embedding
-            return embeddings if features is None else embeddings + 0 * features.weight.sum()
+            if features is None or not torch.is_grad_enabled():
+                return embeddings
+            return embeddings + 0 * features.weight.sum()
         return embeddings.masked_scatter(is_prompt[..., None], self._read(tokens, is_prompt).to(embeddings.dtype))
 
     def _read(self, tokens: Tensor, is_prompt: Tensor) -> Tensor:
