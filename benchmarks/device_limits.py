@@ -44,6 +44,8 @@ def main() -> None:
     parser.add_argument("--recompute", action="store_true", help="compute layers again in the backward pass")
     given = parser.parse_args()
     device = runtime.usable_device(given.device)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # which is then waited for
     dtype = runtime.compute_dtype(device)
     model, vocabulary, rows = make(given.preset, device, given.rows)
     facts = {"preset": given.preset, "parameters": sum(p.numel() for p in model.parameters()), "on": str(device)}

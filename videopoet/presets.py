@@ -205,6 +205,7 @@ def paper() -> RunConfig:
         "outpainting": 20.0,
         "video_continuation": 20.0,
     }
+    early = {"text_to_image": 90.0, "text_to_video": 10.0}
     return RunConfig(
         world=toybox.Config(height=128, width=128),
         video_tokenizer=VideoTokenizerRun(
@@ -226,10 +227,15 @@ def paper() -> RunConfig:
             model=language_model.Config(),
             mixture=MixtureConfig(
                 shares=tuple(
-                    Share(task=task, batch_size=32 if task == "text_to_image" else 8, weight=shares.get(task, 5.0))
+                    Share(
+                        task=task,
+                        batch_size=32 if task == "text_to_image" else 8,
+                        weight=shares.get(task, 5.0),
+                        early_weight=early.get(task, 0.0),
+                    )
                     for task in TASKS
                 ),
-                early_batches=300_000,
+                early_batches=75_000,
             ),
             training=_training(300_000, learning_rate=1e-3, warmup_steps=5000, accumulation=4),
         ),
@@ -294,12 +300,11 @@ def _scaled(
     """The paper's run with another language model, trained for so many steps, of which a quarter are mostly images."""
     run = paper()
     training = _training(num_steps, learning_rate=learning_rate, warmup_steps=2000, accumulation=4)
-    early_batches = num_steps // 4 * training.accumulation
     stage = run.language_model.model_copy(
         update={
             "model": model,
             "recompute": True,
-            "mixture": run.language_model.mixture.model_copy(update={"early_batches": early_batches}),
+            "mixture": run.language_model.mixture.model_copy(update={"early_batches": num_steps // 4}),
             "training": training.model_copy(update={"sharding": sharding}),
         }
     )

@@ -33,7 +33,8 @@ def best_device() -> torch.device:
 
 def best_devices() -> list[str]:
     """The names of all CUDA GPUs when there are any, else the CPU's."""
-    return [f"cuda:{number}" for number in range(torch.cuda.device_count())] or ["cpu"]
+    # What counts GPUs may see some that cannot be used.
+    return [f"cuda:{n}" for n in range(torch.cuda.device_count())] if torch.cuda.is_available() else ["cpu"]
 
 
 def usable_device(name: torch.device | str | None) -> torch.device:

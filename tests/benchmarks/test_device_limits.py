@@ -6,7 +6,19 @@ import torch
 
 def test_a_device_is_measured_with_what_it_is_held_against(benchmark, monkeypatch, capsys):
     limits = benchmark("device_limits")
-    arguments = ["device_limits", "--preset", "tiny", "--device", "cpu", "--rows", "2", "--steps", "2", "--repeats", "1"]
+    arguments = [
+        "device_limits",
+        "--preset",
+        "tiny",
+        "--device",
+        "cpu",
+        "--rows",
+        "2",
+        "--steps",
+        "2",
+        "--repeats",
+        "1",
+    ]
     monkeypatch.setattr(sys, "argv", arguments)
     monkeypatch.setattr(limits, "bytes_a_second", lambda device, dtype: 1e9)
     monkeypatch.setattr(limits, "flops_a_second", lambda device, dtype: 1e12)

@@ -19,7 +19,7 @@ def test_workers_take_the_queue_of_their_server_and_not_one_of_the_environment(m
     monkeypatch.setenv(DATABASE_VARIABLE, "postgresql://elsewhere/jobs")
     monkeypatch.setattr(supervisor.subprocess, "Popen", begin)
     monkeypatch.setattr(supervisor.os, "setpriority", lambda *_: None)
-    supervisor.Supervisor(None, 1, [], database)._begin()
+    supervisor.Supervisor(None, 1, [], database)._begin("cpu")
     assert begun == [database or ""]
 
 
@@ -35,8 +35,8 @@ def test_workers_share_the_devices_and_one_that_is_begun_again_takes_the_place_o
     monkeypatch.setattr(supervisor.subprocess, "Popen", begin)
     monkeypatch.setattr(supervisor.os, "setpriority", lambda *_: None)
     workers = supervisor.Supervisor(SimpleNamespace(release=lambda name: True), 3, [], None, ["cuda:0", "cuda:1"])
-    for _ in range(3):
-        workers._begin()
+    monkeypatch.setattr(workers._thread, "start", lambda: None)
+    workers.start()
     assert begun == gpus
     looks = iter([False, True])
     monkeypatch.setattr(workers._ending, "wait", lambda seconds: seconds == supervisor.LOOK_SECONDS and next(looks))

@@ -29,13 +29,16 @@ T = TypeVar("T")
 
 
 @contextmanager
-def from_tokens(made: TaskBatches, num_batches: int, folder: str | Path) -> Iterator[Prefetched[TaskBatch] | None]:
+def from_tokens(
+    made: TaskBatches, num_batches: int, folder: str | Path, per_step: int = 1
+) -> Iterator[Prefetched[TaskBatch] | None]:
     """The batches of a run on footage, read from codes on disk ahead of time; None where they are made as usual.
 
     Args:
         made: Batches whose clips are tokenized when they are drawn; their seed is the same in all processes.
         num_batches: How many batches all processes will ask for.
         folder: Where the run keeps its codes; see `cache_for`.
+        per_step: How many of them all processes read in a step.
     """
     world, parts = made.world, (made.video_tokenizer, made.audio_tokenizer)
     cache = None
@@ -45,7 +48,8 @@ def from_tokens(made: TaskBatches, num_batches: int, folder: str | Path) -> Iter
         yield None
         return
     texts = made.text_encoder, made.vocabulary
-    own = CachedBatches(cache, world, made.config, *parts, *texts, made.seed, made.device)
+    config = made.config.model_copy(update={"early_batches": made.config.early_batches * per_step})
+    own = CachedBatches(cache, world, config, *parts, *texts, made.seed, made.device)
     with Prefetched(own, stride=ranks.count(), end=num_batches) as batches:
         yield batches
 

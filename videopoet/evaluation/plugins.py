@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from videopoet import registry, runtime
-from videopoet.errors import CheckpointError, ConfigError
+from videopoet.errors import CheckpointError, ConfigError, is_out_of_memory
 from videopoet.evaluation.metrics.base import Metric, Weighty
 
 FOLDER = "evaluation.metrics"
@@ -109,9 +109,9 @@ def run(network: Callable[..., Tensor], pixels: Tensor, width: int, **options: A
     try:
         with torch.no_grad():
             answer = network(pixels.to(runtime.best_device()), **options)
-    except torch.OutOfMemoryError:
-        raise
     except (RuntimeError, TypeError) as error:
+        if is_out_of_memory(error):
+            raise
         raise CheckpointError(
             f"the network does not take {tuple(pixels.shape)} ({str(error).strip().splitlines()[-1]}); it is not the "
             "one that this metric is defined with; get that",

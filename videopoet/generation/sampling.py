@@ -86,7 +86,7 @@ def sample(logits: Tensor, sampling: Sampling, noise: Tensor | None) -> Tensor:
     outside = (logits.softmax(dim=-1) * likelier).sum(dim=-1) >= sampling.top_p
     rows = outside.flatten().nonzero().flatten()  # once: what is chosen by a mask is counted anew each time
     if len(rows):
-        logits, noise = (each.flatten(0, -2)[rows] for each in (logits, noise))
+        logits, noise = (each.reshape(-1, each.shape[-1])[rows] for each in (logits, noise))
         again = (keep_top_p(logits, sampling.top_p) + noise).argmax(dim=-1)
         chosen = chosen.flatten().index_copy_(0, rows, again).view_as(chosen)
     return chosen

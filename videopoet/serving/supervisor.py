@@ -59,8 +59,8 @@ class Supervisor:
 
     def start(self) -> None:
         """Begin the workers, and look after them from now on."""
-        for _ in range(self.count):
-            self._begin()
+        for number in range(self.count):
+            self._begin(self.devices[number % len(self.devices)])
         self._thread.start()
 
     def end(self) -> None:
@@ -87,10 +87,8 @@ class Supervisor:
         """Of the processes that run."""
         return [process.pid for process in list(self._processes.values()) if process.poll() is None]
 
-    def _begin(self) -> None:
+    def _begin(self, device: str) -> None:
         name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
-        # Where the fewest are; of those the first.
-        device = min(self.devices, key=list(self._device_of.values()).count)
         command = [sys.executable, "-m", "videopoet.serving.worker", *self.arguments, "--device", device]
         process = subprocess.Popen(
             [*command, "--name", name, "--parent", str(os.getpid())],
@@ -111,7 +109,8 @@ class Supervisor:
                 except DataError as error:  # a database that is away: the same again until it is back
                     log.warning("%s", error)
                     continue
-                del self._processes[name], self._device_of[name]
+                del self._processes[name]
+                device = self._device_of.pop(name)
                 log.warning("a worker ended with status %s", process.returncode)
                 self._early_deaths = 0 if was_ready else self._early_deaths + 1
                 if self._early_deaths >= MOST_EARLY_DEATHS:
@@ -119,4 +118,4 @@ class Supervisor:
                     self.given_up = True
                 elif not self._ending.wait(0.2 * self._early_deaths):
                     self.restarts += 1
-                    self._begin()
+                    self._begin(device)

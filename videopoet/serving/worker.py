@@ -139,6 +139,7 @@ class Worker:
                     )
                 self.jobs.fail(jobs[0], ours.code, str(ours))
                 self._held.pop(jobs[0].id, None)
+            ours = None
         # Not before the error is gone, which holds all that was there when it was raised.
         runtime.free_memory()
         if len(jobs) > 1:

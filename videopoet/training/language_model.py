@@ -137,13 +137,14 @@ def train(run: LanguageModelRun, around: Surroundings) -> None:
         return TaskBatches(around.world, run.mixture, *parts, seed, device)
 
     training = run.training
-    num_batches = training.num_steps * training.accumulation * ranks.count()
+    per_step = training.accumulation * ranks.count()
+    num_batches = training.num_steps * per_step
     streams = Streams(made, training.seed, training.accumulation)
     # One pool ahead: it is made while batches of the one before are trained on. A GPU would compute them one after the
     # other in any case, and hold what both take.
     a_pool = run.mixture.pool_batches * training.accumulation
     with (
-        from_tokens(made(training.seed), num_batches, around.output / "tokens") as read,
+        from_tokens(made(training.seed), num_batches, around.output / "tokens", per_step) as read,
         Prefetched(streams, ranks.count(), num_ahead=a_pool, num_workers=1, end=num_batches) as ahead,
     ):
         batches = read or (ahead if device.type == "cpu" else streams)

@@ -143,9 +143,8 @@ def _orthogonalized_together(parts: list[Tensor], rows: list[int]) -> list[Tenso
         received = [torch.empty_like(sent) for _ in range(count)] if owner == own else None
         distributed.gather(sent, received, dst=owner)
         if received is not None:
-            matrix = orthogonalize(torch.cat(received)[None, :number])[
-                0
-            ].contiguous()  # what is sent is memory, in its order
+            whole = torch.cat(received)[:number]
+            matrix = orthogonalize(whole[None])[0].contiguous()  # what is sent is memory, in its order
     updates = []
     for owner, (part, number, height) in enumerate(zip(parts, rows, heights, strict=True)):
         given = torch.empty(height, part.shape[1], dtype=dtype, device=part.device)

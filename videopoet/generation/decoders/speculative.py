@@ -110,7 +110,7 @@ class Speculative(Decoder):
                 order = torch.zeros_like(window).scatter_(1, slots, offsets.expand_as(window))
                 hidden = hidden.gather(1, order.repeat(num_copies, 1)[..., None].expand_as(hidden))
                 chosen = choose(kinds, hidden, window.gather(1, order), noise.held).gather(1, slots)
-            right = (chosen == guesses).cumprod(dim=1).sum(dim=1).tolist()  # here alone a GPU is waited for
+            right = (chosen == guesses).cumprod(dim=1).sum(dim=1).tolist()  # a GPU is waited for
             chosen = torch.where(begin >= len(unknown), guesses, chosen)
             tokens.scatter_(1, places.repeat(num_copies, 1), chosen.repeat(num_copies, 1))
             # The first wrong guess has been put right; those after it are better guesses now.
