@@ -153,11 +153,10 @@ class _ForkingSupervisor(Supervisor):
         super().__init__(jobs, count, [])
         self.folder = folder
 
-    def _begin(self) -> None:
-        name = f"worker-{time.monotonic_ns()}"
+    def _started(self, name: str, device: str) -> Any:
         process = _processes.Process(target=run_worker, args=(self.folder, name), daemon=True)
         process.start()
-        self._processes[name] = cast(Any, _Forked(process))
+        return _Forked(process)
 
     def kill(self) -> None:
         """End the workers, and begin none again."""

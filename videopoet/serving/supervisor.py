@@ -89,6 +89,9 @@ class Supervisor:
 
     def _begin(self, device: str) -> None:
         name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        self._processes[name], self._device_of[name] = self._started(name, device), device
+
+    def _started(self, name: str, device: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "videopoet.serving.worker", *self.arguments, "--device", device]
         process = subprocess.Popen(
             [*command, "--name", name, "--parent", str(os.getpid())],
@@ -97,7 +100,7 @@ class Supervisor:
         )
         if hasattr(os, "setpriority"):  # a request takes milliseconds, and should not wait for a job that takes seconds
             os.setpriority(os.PRIO_PROCESS, process.pid, os.getpriority(os.PRIO_PROCESS, 0) + WORKER_NICENESS)
-        self._processes[name], self._device_of[name] = process, device
+        return process
 
     def _look_after(self) -> None:
         while not self._ending.wait(LOOK_SECONDS):
