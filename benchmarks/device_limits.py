@@ -21,12 +21,12 @@ from videopoet import presets, runtime
 from videopoet.data.mixture import TaskBatch
 from videopoet.generation.decoders.autoregressive import Autoregressive
 from videopoet.generation.sampling import Sampling
-from videopoet.models import construction
-from videopoet.models.language_model import AUDIO_FRAMES, LanguageModel
+from videopoet.models.language_model import LanguageModel
 from videopoet.sequence import layout
 from videopoet.sequence.layout import UNKNOWN, Row
 from videopoet.sequence.vocabulary import Vocabulary
 from videopoet.training import plan
+from videopoet.training.language_model import fresh
 from videopoet.training.next_token import NextToken
 from videopoet.training.rehearsal import Operations
 
@@ -104,13 +104,7 @@ def make(preset: str, device: torch.device, num_rows: int) -> tuple[LanguageMode
     vocabulary, stream = parts.vocabulary, runtime.generator("device_limits")
     with device:
         torch.manual_seed(0)
-        model = construction.from_scratch(
-            run.language_model.model,
-            vocabulary.size,
-            vocabulary.range("video"),
-            (parts.audio.num_quantizers, AUDIO_FRAMES),
-            vocabulary.special("<pad>"),
-        )
+        model = fresh(run.language_model.model, vocabulary)
     grid = parts.video.grid(run.world.num_frames, run.world.height, run.world.width)
     rows = [
         layout.build(

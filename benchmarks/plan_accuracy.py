@@ -26,14 +26,14 @@ from videopoet.data.mixture import TaskBatch
 from videopoet.data.tokenizer_batches import Windows
 from videopoet.data.upscaling import Pairs
 from videopoet.generation.request import Settings
-from videopoet.models import construction, super_resolution
-from videopoet.models.language_model import AUDIO_FRAMES
+from videopoet.models import super_resolution
 from videopoet.models.super_resolution import SuperResolution
 from videopoet.sequence import layout
 from videopoet.sequence.tasks import find_task
 from videopoet.tokenizers.magvit_v2 import MagvitV2
 from videopoet.tokenizers.soundstream import SoundStream
 from videopoet.training import generation_plan, loop, plan, reconstruction
+from videopoet.training.language_model import fresh
 from videopoet.training.masked_token import MaskedToken
 from videopoet.training.next_token import NextToken
 from videopoet.training.run import RunConfig
@@ -64,9 +64,7 @@ def language_model(config: RunConfig) -> tuple[loop.Objective, list[Any]]:
     """Likewise, of one size."""
     parts, world = plan.parts_of(config), config.world
     vocabulary = parts.vocabulary
-    model = construction.from_scratch(
-        config.language_model.model, vocabulary.size, vocabulary.range("video"), (4, AUDIO_FRAMES), 5
-    )
+    model = fresh(config.language_model.model, vocabulary)
     shapes = {
         "text": (plan.mean_text(config, parts.words),),
         "video": parts.video.grid(world.num_frames, world.height, world.width),
@@ -115,13 +113,7 @@ def generated(config: RunConfig) -> None:
     """A clip from a poet of random weights."""
     parts, world = plan.parts_of(config), config.world
     vocabulary = parts.vocabulary
-    model = construction.from_scratch(
-        config.language_model.model,
-        vocabulary.size,
-        vocabulary.range("video"),
-        (parts.audio.num_quantizers, AUDIO_FRAMES),
-        vocabulary.special("<pad>"),
-    )
+    model = fresh(config.language_model.model, vocabulary)
     settings = Settings(
         height=world.height, width=world.width, num_frames=world.num_frames, frame_rate=world.frame_rate,
         guidance_scale=2.0,

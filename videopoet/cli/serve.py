@@ -74,7 +74,6 @@ def serve(
 
     import uvicorn
 
-    from videopoet import runtime
     from videopoet.serving.intake import Ceilings
     from videopoet.serving.server import Service, create_app
 
@@ -93,7 +92,7 @@ def serve(
         hosts=[*(allow_host or ()), *([host] if host not in ("0.0.0.0", "::") else ())],
         num_workers=workers,
         worker_arguments=arguments,
-        devices=[device] if device else runtime.best_devices(),
+        devices=[device] if device else None,
     )
     address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
     say(f"serving at {address} (the studio is there too); results are kept in {folder}")

@@ -12,7 +12,15 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from videopoet.errors import CheckpointError, ConfigError, DataError, MediaError, TaskError, VideoPoetError
+from videopoet.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    MediaError,
+    TaskError,
+    VideoPoetError,
+    is_out_of_memory,
+)
 
 log = logging.getLogger("videopoet.serving")
 BY_CLASS = {ConfigError: 400, TaskError: 400, MediaError: 400, DataError: 500, CheckpointError: 503}
@@ -90,15 +98,10 @@ def as_ours(error: Exception) -> VideoPoetError | None:
         return error
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DataError("the server's disk is full; the result finds no place; free some space", code="disk_full")
-    said = str(error) if isinstance(error, RuntimeError) else ""
-    if "out of memory" in said or "ALLOC_FAILED" in said:  # torch's words, and those of NVIDIA's libraries
+    if is_out_of_memory(error):
+        whose = "server" if isinstance(error, MemoryError) or "CPUAllocator" in str(error) else "server's device"
         return DataError(
-            "the work needs more memory than the server's device has free; ask for a shorter or smaller clip",
-            code="out_of_memory",
-        )
-    if isinstance(error, MemoryError) or "allocate" in said:
-        return DataError(
-            "the work needs more memory than the server has free; ask for a shorter or smaller clip",
+            f"the work needs more memory than the {whose} has free; ask for a shorter or smaller clip",
             code="out_of_memory",
         )
     if isinstance(error, sqlite3.OperationalError):

@@ -55,7 +55,7 @@ class Service:
         hosts: Further names of this server.
         num_workers: Processes that make media; 0 leaves that to others on the same folder.
         worker_arguments: What they are called with, such as `--model`.
-        devices: Where they work, in turn.
+        devices: Where they work, in turn; the best there are where it is left out.
 
     Raises:
         DataError: The queue cannot be read.
@@ -71,7 +71,7 @@ class Service:
         hosts: Sequence[str] = (),
         num_workers: int = 1,
         worker_arguments: Sequence[str] = (),
-        devices: Sequence[str] = ("cpu",),
+        devices: Sequence[str] | None = None,
     ):
         self.ceilings, self.keys, self.hosts = ceilings or Ceilings(), keys or Keys(), hosts
         self.storage = Storage(folder)

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Sequence
 
+from videopoet import runtime
 from videopoet.errors import DataError
 from videopoet.serving.jobs import Jobs
 from videopoet.serving.storage import DATABASE_VARIABLE
@@ -33,8 +34,8 @@ class Supervisor:
         count: How many.
         arguments: What `videopoet.serving.worker` is called with, but for its name, device and parent.
         database: The address of the queue, where it is not a file in the folder.
-        devices: Where they work, in turn. A worker that is begun again is given one by name, so that it does not go on
-            elsewhere when that is gone.
+        devices: Where they work, in turn; the best there are where it is left out. A worker that is begun again is
+            given one by name, so that it does not go on elsewhere when that is gone.
     """
 
     def __init__(
@@ -43,9 +44,10 @@ class Supervisor:
         count: int,
         arguments: Sequence[str],
         database: str | None = None,
-        devices: Sequence[str] = ("cpu",),
+        devices: Sequence[str] | None = None,
     ):
-        self.jobs, self.count, self.arguments, self.devices = jobs, count, list(arguments), list(devices)
+        self.jobs, self.count, self.arguments = jobs, count, list(arguments)
+        self.devices = list(devices or runtime.best_devices())
         # Without an address the queue is the file, whatever address a user keeps in the environment.
         self._environment = {**os.environ, DATABASE_VARIABLE: database or ""}
         self.restarts = 0

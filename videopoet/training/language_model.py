@@ -155,6 +155,18 @@ def train(run: LanguageModelRun, around: Surroundings) -> None:
         poet.save_pretrained(around.output / "poet")
 
 
+def fresh(config: language_model.Config, vocabulary: Vocabulary, num_features: int = 0) -> LanguageModel:
+    """A language model of this shape for rows of a vocabulary, with weights from torch's present random state."""
+    return construction.from_scratch(
+        config,
+        vocabulary.size,
+        vocabulary.range("video"),
+        (vocabulary.config.audio_quantizers, AUDIO_FRAMES),
+        vocabulary.special("<pad>"),
+        num_features,
+    )
+
+
 def vocabulary_of(
     text: TextEncoder, video: VideoTokenizer, audio: AudioTokenizer, sizes: tuple[tuple[int, int], ...] = ()
 ) -> Vocabulary:
@@ -216,15 +228,7 @@ def _beginning(
     own = OwnTokens.from_words(all_words(around.world))
     text_encoder = own if run.text_encoder is None else T5.open(run.text_encoder, own)
     vocabulary = vocabulary_of(text_encoder, video, audio, run.mixture.sizes)
-    model = construction.from_scratch(
-        run.model,
-        vocabulary.size,
-        vocabulary.range("video"),
-        (audio.num_quantizers, AUDIO_FRAMES),
-        vocabulary.special("<pad>"),
-        text_encoder.num_features,
-    )
-    return text_encoder, vocabulary, model
+    return text_encoder, vocabulary, fresh(run.model, vocabulary, text_encoder.num_features)
 
 
 def _taught(

@@ -18,8 +18,7 @@ from videopoet.data import toybox
 from videopoet.data.tokenizer_batches import Windows
 from videopoet.errors import ConfigError
 from videopoet.generation import poet_folder
-from videopoet.models import construction
-from videopoet.models.language_model import AUDIO_FRAMES, LanguageModel
+from videopoet.models.language_model import LanguageModel
 from videopoet.models.super_resolution import Config as SuperResolutionConfig
 from videopoet.models.super_resolution import SuperResolution
 from videopoet.nn.losses import multi_scale_mel_loss
@@ -32,7 +31,7 @@ from videopoet.tokenizers.base import Published
 from videopoet.tokenizers.magvit_v2 import MagvitV2
 from videopoet.tokenizers.soundstream import SoundStream
 from videopoet.training import adaptation, loop, optimizer, reconstruction, rehearsal, step_costs
-from videopoet.training.language_model import vocabulary_of, widened
+from videopoet.training.language_model import fresh, vocabulary_of, widened
 from videopoet.training.rehearsal import Cost
 from videopoet.training.run import RunConfig
 from videopoet.training.run_folder import StageName
@@ -345,13 +344,7 @@ def _model_of(
     if config.init_from is None:
         vocabulary = vocabulary_of(words, video, audio)
         with rehearsal.without_values():
-            model = construction.from_scratch(
-                config.language_model.model,
-                vocabulary.size,
-                vocabulary.range("video"),
-                (audio.num_quantizers, AUDIO_FRAMES),
-                vocabulary.special("<pad>"),
-            )
+            model = fresh(config.language_model.model, vocabulary)
     else:
         folder = _source(config)
         vocabulary = Vocabulary(poet_folder.read_contents(folder).vocabulary)
