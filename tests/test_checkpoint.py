@@ -1,4 +1,6 @@
+import errno
 import json
+import resource
 
 import pytest
 import torch
@@ -20,6 +22,31 @@ def test_a_writer_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
         checkpoint.write_atomically(target, fail)
     assert checkpoint.read_json(target) == {"a": 1}
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_disk_that_refuses_tensors_is_an_error_of_the_machine(tmp_path):
+    path = tmp_path / "model.safetensors"
+    checkpoint.save_tensors(path, {"a": torch.zeros(4)})
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"too large for a file of 4 MB: '.*model\.safetensors'") as caught:
+            checkpoint.save_tensors(path, {"a": torch.ones(1_000_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert caught.value.errno == errno.EFBIG
+    assert caught.value.filename == str(path)
+    assert checkpoint.load_tensors(path)["a"].tolist() == [0, 0, 0, 0]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_write_that_fails_names_the_file_that_was_to_be(tmp_path):
+    def fail(path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left") as caught:
+        checkpoint.write_atomically(tmp_path / "a.json", fail)
+    assert caught.value.filename == str(tmp_path / "a.json")
 
 
 def test_a_folder_is_whole_or_absent(tmp_path):

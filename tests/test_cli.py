@@ -111,7 +111,7 @@ def test_wrong_usage_is_one_line_that_says_what_fits(poet, capsys, arguments, sa
         (TaskError("no image; one is needed; give --image"), 2, "give --image"),
         (MediaError("clip.mp4 is empty; a clip has frames; give another"), 3, "clip.mp4 is empty"),
         (CheckpointError("no config\nin 'x'; a model has one; check the path"), 3, "no config in 'x'"),
-        (OSError(errno.ENOSPC, "No space left on device", "a.mp4"), 4, "no space left on device ('a.mp4')"),
+        (OSError(errno.ENOSPC, "No space left on device", "a.mp4"), 4, "no space left on device ('a.mp4', "),
         (PermissionError(errno.EACCES, "Permission denied", "a.mp4"), 4, "choose a place that you may use"),
         (MemoryError(), 4, "out of memory"),
         (RuntimeError("CUDA error: out of memory"), 4, "out of memory"),

@@ -30,12 +30,18 @@ C = TypeVar("C", bound=BaseConfig)
 CONFIG, WEIGHTS, MANIFEST = "config.json", "model.safetensors", "manifest.json"
 INDEX = "model.safetensors.index.json"
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([KMG])(I?)B", re.IGNORECASE)
+_REFUSED = re.compile(r"\(os error (\d+)\)")
+"""How safetensors says what the machine told it."""
 _HEADER_BYTES = 256
 """What a header of safetensors takes at most: for each tensor beside its name, and beside the tensors once."""
 
 
 def write_atomically(path: str | Path, write: Callable[[Path], Any]) -> None:
-    """Let `write` fill a temporary file beside `path`, then put it in place; on any error nothing is left."""
+    """Let `write` fill a temporary file beside `path`, then put it in place; on any error nothing is left.
+
+    Raises:
+        OSError: The disk is full or refuses; it names `path`.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=f".partial{path.suffix}")
@@ -47,6 +53,10 @@ def write_atomically(path: str | Path, write: Callable[[Path], Any]) -> None:
         temporary.chmod(0o666 & ~_umask())
         os.replace(temporary, path)
         _sync(path.parent)
+    except OSError as error:  # a write that fails names no file
+        if error.errno is None or error.filename not in (None, name):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -132,7 +142,17 @@ def save_tensors(path: str | Path, tensors: dict[str, Tensor]) -> None:
         # Safetensors refuses two names for one memory, as tied weights have; the second gets a copy.
         is_shared = any(tensor.data_ptr() == other.data_ptr() for other in whole.values()) and tensor.numel()
         whole[name] = tensor.clone() if is_shared else tensor
-    write_atomically(path, lambda file: save_file(whole, file))
+    write_atomically(path, lambda file: _write_tensors(whole, file))
+
+
+def _write_tensors(tensors: dict[str, Tensor], file: Path) -> None:
+    try:
+        save_file(tensors, file)
+    except SafetensorError as error:
+        if (refused := _REFUSED.search(str(error))) is None:
+            raise
+        number, size = int(refused[1]), sum(tensor.nbytes for tensor in tensors.values())
+        raise OSError(number, f"{os.strerror(number)} for a file of {size / 1e6:,.3g} MB") from None
 
 
 def load_tensors(path: str | Path) -> dict[str, Tensor]:

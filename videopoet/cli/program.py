@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import sys
 import traceback
 import warnings
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -103,6 +105,17 @@ def _explain_os_error(error: OSError) -> str:
         errno.EROFS: "choose a place that can be written to",
         errno.ENAMETOOLONG: "choose a shorter name",
     }
-    what = (error.strerror or str(error) or type(error).__name__).lower()
+    what = error.strerror or str(error) or type(error).__name__
     remedy = remedies.get(error.errno or 0, "check the path and the machine")
-    return f"{what}{f' ({error.filename!r})' if error.filename else ''}; the machine refused it; {remedy}"
+    where = f" ({error.filename!r}{_free_space(error)})" if error.filename else ""
+    return f"{what[0].lower()}{what[1:]}{where}; the machine refused it; {remedy}"
+
+
+def _free_space(error: OSError) -> str:
+    """How much the full disk of a file has left, which may be more than nothing and too little."""
+    if error.errno != errno.ENOSPC:
+        return ""
+    try:
+        return f", {shutil.disk_usage(Path(error.filename).absolute().parent).free / 1e6:,.3g} MB free"
+    except OSError:
+        return ""
