@@ -13,7 +13,7 @@ ROWS = (
     ("errors",),
     ("config",),
     ("registry",),
-    ("checkpoint",),
+    ("checkpoint", "locks"),
     ("pretrained",),
     ("runtime",),
     ("ranks",),

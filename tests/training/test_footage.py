@@ -298,3 +298,22 @@ def test_silent_footage_without_words_says_what_it_cannot_teach(tmp_path, footag
     prepare(tmp_path / "footage", tmp_path / "data", Config(height=32, width=32, num_frames=9))
     _, notes = fitted(tiny(tmp_path / "data"))
     assert any("sound: video_to_audio" in note for note in notes) and any("video_captioning" in note for note in notes)
+
+
+def test_footage_of_a_run_is_not_replaced_by_a_command_that_is_refused(footage, tmp_path, capsys):
+    settings = [word for setting in SHORT for word in ("--set", setting)]
+    train = ["train", "-o", str(tmp_path / "run"), "--preset", "tiny", "--stages", "audio_tokenizer", *settings]
+    assert command([*train, "--data", str(footage)]) == 0
+    other = tmp_path / "other"
+    shutil.copytree(footage, other)
+    (other / "0.mp4").unlink()
+    dataset = (tmp_path / "run" / "data" / "dataset.json").read_bytes()
+    capsys.readouterr()
+    assert command([*train, "--data", str(other)]) == 2
+    assert "already holds a run" in capsys.readouterr().err
+    assert command([*train, "--data", str(other), "--resume"]) == 0
+    assert "not looked at again" in capsys.readouterr().err
+    assert (tmp_path / "run" / "data" / "dataset.json").read_bytes() == dataset
+    (tmp_path / "run").rename(tmp_path / "moved")
+    train[2] = str(tmp_path / "moved")
+    assert command([*train, "--data", str(footage), "--resume"]) == 0

@@ -180,3 +180,43 @@ def test_no_language_model_begins_on_codes_of_a_tokenizer_that_is_to_go_on(tmp_p
     with pytest.raises(CheckpointError, match="no finished video tokenizer"):
         run.train(longer, tmp_path, resume=True, stages=("language_model",), device=CPU)
     assert run_folder.waiting(tmp_path, longer, run_folder.STAGES)[0] == "video_tokenizer"
+
+
+def test_two_runs_do_not_train_in_one_folder(tmp_path):
+    config = short()
+    with run_folder.held(tmp_path), pytest.raises(ConfigError, match="another process trains in") as caught:
+        run.train(config, tmp_path, device="cpu")
+    assert caught.value.code == "run_in_use"
+    assert not run_folder.is_begun(tmp_path)
+    with run_folder.held(tmp_path):
+        pass
+
+
+def test_a_run_of_another_config_says_what_differs(tmp_path):
+    config = presets.preset("tiny")
+    run_folder.keep(tmp_path, config, resume=False)
+    other = override(config, ["video_tokenizer.training.seed=7"])
+    with pytest.raises(ConfigError, match="video_tokenizer.training.seed was 0 and is 7"):
+        run_folder.check(tmp_path, other, resume=True)
+
+
+def test_a_run_goes_on_with_its_clips_wherever_they_lie_and_with_no_others(tmp_path):
+    def datasets(**content):
+        for name, text in content.items():
+            (tmp_path / name).mkdir(exist_ok=True)
+            (tmp_path / name / "dataset.json").write_text(text)
+
+    def of(**folders):
+        return presets.preset("tiny").model_copy(update={name: str(tmp_path / at) for name, at in folders.items()})
+
+    datasets(first="one", moved="one", other="two", beside="three")
+    output = tmp_path / "run"
+    run_folder.keep(output, of(data="first", footage="beside"), resume=False)
+    run_folder.keep(output, of(data="moved", footage="beside"), resume=True)
+    assert checkpoint.read_json(output / "config.json")["data"] == str(tmp_path / "moved")
+    for changed in ({"data": "other", "footage": "beside"}, {"data": "moved", "footage": "other"}):
+        with pytest.raises(ConfigError, match=r"other clips than the run in .* began with") as caught:
+            run_folder.check(output, of(**changed), resume=True)
+        assert caught.value.code == "clips_changed"
+    with pytest.raises(ConfigError, match="footage was .* and is None"):
+        run_folder.check(output, of(data="moved"), resume=True)

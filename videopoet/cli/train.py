@@ -75,7 +75,7 @@ def train(
     usual = "tiny" if data in (None, "toybox") else "fine_tune"
     max_bytes = None if max_shard_size is None else checkpoint.num_bytes(max_shard_size)
 
-    from videopoet.training import ending, footage, run
+    from videopoet.training import ending, footage, run, run_folder
 
     begun = presets.preset(preset or usual) if config_file is None else run.read_config(config_file)
     if config_file is not None and preset is not None:
@@ -90,6 +90,7 @@ def train(
     if dry_run:
         print_tree(config.to_dict(), as_json)
         return
+    run_folder.refuse_another(output, resume)  # before footage takes the place of what is trained on
     if footage.is_raw(config.data):
         run.check_source(config)
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -136,15 +137,18 @@ def _pace(figures: dict[str, Any]) -> str:
 
 
 def _prepared(config: RunConfig, output: Path) -> RunConfig:
-    """Prepare the footage that a run is given, beside what is trained on it."""
+    """Prepare the footage that a run is given, beside what is trained on it; a run that has begun keeps its clips."""
     from videopoet.cli.prepare import lines
-    from videopoet.data import prepare
-    from videopoet.training import footage
+    from videopoet.data import combine, prepare
+    from videopoet.training import footage, run_folder
 
     place = output / "data"
-    counts = prepare.prepare(config.data, place, footage.clips_for(config), progress=True)
-    for line in lines(counts):
-        say(line)
+    if run_folder.is_begun(output) and (place / combine.DATASET).exists():
+        say(f"the run goes on with the clips in '{place}'; '{config.data}' is not looked at again")
+    else:
+        counts = prepare.prepare(config.data, place, footage.clips_for(config), progress=True)
+        for line in lines(counts):
+            say(line)
     return config.model_copy(update={"data": str(place)})
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from videopoet import checkpoint
+from videopoet import checkpoint, locks
 from videopoet.errors import CheckpointError, TaskError, shown
 from videopoet.generation.decoders.base import Decoder
 from videopoet.generation.sampling import Sampling
@@ -53,7 +53,7 @@ class FilmFolder:
 
     def __enter__(self) -> FilmFolder:
         self.path.mkdir(parents=True, exist_ok=True)
-        self._handle = _locked(self.path)
+        self._handle = _held(self.path)
         try:
             self._begin()
         except BaseException:
@@ -164,26 +164,16 @@ def _rows_of(file: Path, rows: Sequence[Row]) -> list[Row] | None:
     return filled
 
 
-def _locked(folder: Path) -> int:
-    """A handle that holds a folder until it is closed, also by the end of the process."""
-    import fcntl  # Windows has none.
-
-    handle = os.open(folder, os.O_RDONLY)
+def _held(folder: Path) -> int:
+    """A handle that holds the folder until it is closed."""
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not os.path.samestat(os.fstat(handle), folder.stat()):  # removed by its last holder meanwhile
-            raise FileNotFoundError
+        return locks.hold(folder)
     except (BlockingIOError, FileNotFoundError):
-        os.close(handle)
         raise TaskError(
             f"another process makes the film that is kept in '{folder}'; one at a time can; wait for it, or choose "
             "another output or seed",
             code="film_in_use",
         ) from None
-    except BaseException:
-        os.close(handle)
-        raise
-    return handle
 
 
 def _read(folder: Path) -> dict[str, Any]:

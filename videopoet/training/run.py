@@ -94,8 +94,8 @@ def train(
 
     Raises:
         ConfigError: There is no such device; or the folder holds a run and `resume` is off, or holds one of another
-            config, or a stage that cannot have so many steps; or a stage is asked for that the config has not; or
-            `max_shard_size` is no size, or one tensor alone is larger.
+            config or of other clips, or a stage that cannot have so many steps; or another process trains in it; or a
+            stage is asked for that the config has not; or `max_shard_size` is no size, or one tensor alone is larger.
         CheckpointError: A stage needs one that is not finished.
         DataError: Training diverged.
         Ended: Time was up or a signal came; what was done is saved.
@@ -148,28 +148,29 @@ def _train_stages(
         finished = None if {"video_tokenizer", "audio_tokenizer"} & {*waiting} else tokenizers.trained(output, source)
         check_tokens(world, config.language_model.mixture, finished)
     ranks.wait()
-    if ranks.rank() == 0:  # what is refused before this leaves no folder that the next attempt would stumble over
-        run_folder.keep(output, config, resume)
-    around = Surroundings(
-        output=output,
-        world=world,
-        validation=validation,
-        num_validation=config.validation_clips,
-        footage=footage,
-        footage_share=config.footage_share,
-        source=source,
-        source_name=config.init_from,
-        resume=resume,
-        device=device,
-        ending=ending,
-    )
-    for stage in stages:
-        if stage in waiting:
-            _train_stage(config, stage, around)
-        if max_bytes is not None and ranks.rank() == 0:
-            for folder in (output / stage / "final", output / "poet"):
-                _divide(folder, max_bytes)
-        ranks.wait()
+    with run_folder.held(output):
+        if ranks.rank() == 0:  # what is refused before this leaves no run that the next attempt would stumble over
+            run_folder.keep(output, config, resume)
+        around = Surroundings(
+            output=output,
+            world=world,
+            validation=validation,
+            num_validation=config.validation_clips,
+            footage=footage,
+            footage_share=config.footage_share,
+            source=source,
+            source_name=config.init_from,
+            resume=resume,
+            device=device,
+            ending=ending,
+        )
+        for stage in stages:
+            if stage in waiting:
+                _train_stage(config, stage, around)
+            if max_bytes is not None and ranks.rank() == 0:
+                for folder in (output / stage / "final", output / "poet"):
+                    _divide(folder, max_bytes)
+            ranks.wait()
 
 
 def _train_stage(config: RunConfig, stage: StageName, around: Surroundings) -> None:

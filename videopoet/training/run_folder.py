@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from videopoet import checkpoint
-from videopoet.errors import ConfigError
+from videopoet import checkpoint, locks, ranks
+from videopoet.data.combine import DATASET
+from videopoet.errors import ConfigError, shown
 from videopoet.training import checkpoints
 
 if TYPE_CHECKING:
@@ -21,30 +25,82 @@ LEARNED_BY: dict[StageName, tuple[StageName, ...]] = {
 }
 """The stages that learn codes of another."""
 DONE = "done.json"
+CLIPS = "clips.json"
+"""Which clips the run began with: the SHA-256 of each dataset's `dataset.json`, which has those of all its files."""
+
+
+_DATASETS = ("data", "footage")
+"""Settings that may name a dataset."""
+
+
+def refuse_another(output: Path, resume: bool) -> None:
+    """Refuse a folder that holds a run which is not to go on.
+
+    Raises:
+        ConfigError: It does.
+    """
+    if is_begun(output) and not resume:
+        raise ConfigError(
+            f"'{output}' already holds a run; training would overwrite it; pass --resume or another --output",
+            code="output_exists",
+        )
+
+
+def is_begun(output: Path) -> bool:
+    """Whether a folder holds a run, finished or not."""
+    return (output / checkpoint.CONFIG).exists()
+
+
+@contextmanager
+def held(output: Path) -> Iterator[None]:
+    """Keep other runs out of a folder, which is made if it is not there; the first process does it for all.
+
+    Raises:
+        ConfigError: Another run is in it.
+    """
+    if ranks.rank() != 0:
+        yield
+        return
+    output.mkdir(parents=True, exist_ok=True)
+    try:
+        handle = locks.hold(output)
+    except BlockingIOError:
+        raise ConfigError(
+            f"another process trains in '{output}'; one run at a time can; wait for it, end it, or choose another "
+            "--output",
+            code="run_in_use",
+        ) from None
+    except OSError as error:
+        logging.getLogger(__name__).warning("'%s' cannot be locked (%s): start no second run there", output, error)
+        yield
+        return
+    try:
+        yield
+    finally:
+        os.close(handle)
 
 
 def check(output: Path, config: RunConfig, resume: bool) -> None:
     """Refuse a folder that holds a run, or, where that is to go on, one that cannot go on with this config.
 
     Raises:
-        ConfigError: It holds a run and `resume` is off, or one of another config, or a stage that cannot have the
-            number of steps that is asked for.
+        ConfigError: It holds a run and `resume` is off, or one of another config or of other clips, or a stage that
+            cannot have the number of steps that is asked for.
     """
-    path = output / "config.json"
-    if path.exists() and not resume:
-        raise ConfigError(
-            f"'{output}' already holds a run; training would overwrite it; pass --resume or another --output",
-            code="output_exists",
-        )
-    if not path.exists():
+    refuse_another(output, resume)
+    if not is_begun(output):
         return
-    held = _held(checkpoint.read_json(path), config)
-    if held is None or _may_become(config, held) != config:
+    held = _held(checkpoint.read_json(output / checkpoint.CONFIG), config)
+    same_clips = _check_clips(output, config)
+    allowed = None if held is None else _may_become(config, held, same_clips)
+    if allowed != config:
+        difference = "" if allowed is None else f": {_difference(allowed.to_dict(), config.to_dict())}"
         raise ConfigError(
-            f"'{output}' holds a run of another config; a run resumes as it began; use its preset and settings, or "
-            "another --output",
+            f"'{output}' holds a run of another config{difference}; a run resumes as it began; use its preset and "
+            "settings, or another --output",
             code="config_changed",
         )
+    assert held is not None
     for stage, num_steps in _changed(config, held).items():
         _check_length(output, stage, num_steps, getattr(config, stage).training.num_steps)
 
@@ -56,7 +112,7 @@ def keep(output: Path, config: RunConfig, resume: bool) -> None:
         ConfigError: As `check`.
     """
     check(output, config, resume)
-    path = output / "config.json"
+    path = output / checkpoint.CONFIG
     held = _held(checkpoint.read_json(path), config) if path.exists() else None
     for stage, before in _changed(config, held).items():
         now = getattr(config, stage).training.num_steps
@@ -70,12 +126,13 @@ def keep(output: Path, config: RunConfig, resume: bool) -> None:
         )
         # Before the config, so that a run that is killed in between still finds the number changed.
         (output / stage / DONE).unlink(missing_ok=True)
+    checkpoint.write_json(output / CLIPS, _clips(config))
     checkpoint.write_json(path, config.to_dict())
 
 
 def waiting(output: Path, config: RunConfig, stages: tuple[StageName, ...]) -> list[StageName]:
     """Those of the stages that are not finished, or are to go on."""
-    path = output / "config.json"
+    path = output / checkpoint.CONFIG
     changed = _changed(config, _held(checkpoint.read_json(path), config) if path.exists() else None)
     return [stage for stage in stages if stage in changed or not is_finished(output, stage)]
 
@@ -125,12 +182,39 @@ def _held(values: dict[str, Any], config: RunConfig) -> RunConfig | None:
         return None
 
 
-def _may_become(config: RunConfig, held: RunConfig) -> RunConfig:
+def _clips(config: RunConfig) -> dict[str, str]:
+    """What `CLIPS` says; nothing of the toy box, and of a dataset that is not there."""
+    folders = {name: folder for name in _DATASETS if (folder := getattr(config, name)) not in (None, "toybox")}
+    files = {name: Path(folder) / DATASET for name, folder in folders.items()}
+    return {name: checkpoint.sha256(file) for name, file in files.items() if file.is_file()}
+
+
+def _check_clips(output: Path, config: RunConfig) -> list[str]:
+    """Refuse other clips than those that the run began with; the settings that name the same ones, wherever they are.
+
+    A run of an older version does not know which they were.
+    """
+    path = output / CLIPS
+    before, now = checkpoint.read_json(path) if path.exists() else {}, _clips(config)
+    same = [name for name in before if name in now]
+    for name in same:
+        if before[name] != now[name]:
+            raise ConfigError(
+                f"'{getattr(config, name)}' holds other clips than the run in '{output}' began with (SHA-256 of "
+                f"{DATASET} {now[name][:12]}, then {before[name][:12]}); a run goes on with the same ones; put them "
+                "back, or begin another --output",
+                code="clips_changed",
+            )
+    return same
+
+
+def _may_become(config: RunConfig, held: RunConfig, same_clips: Sequence[str]) -> RunConfig:
     """A held config with all of another's that may change in a run.
 
-    These are the stages that are trained, a stage more, how steps are divided among processes, and how many there are.
+    These are the stages that are trained, a stage more, how steps are divided among processes, how many there are, and
+    where clips lie that are the same ones.
     """
-    changes: dict[str, Any] = {"stages": config.stages}
+    changes: dict[str, Any] = {"stages": config.stages, **{name: getattr(config, name) for name in same_clips}}
     if held.super_resolution is None:  # a stage more leaves the others as they are
         changes["super_resolution"] = config.super_resolution
     for stage in STAGES:
@@ -139,6 +223,14 @@ def _may_become(config: RunConfig, held: RunConfig) -> RunConfig:
             free = {name: getattr(asked.training, name) for name in ("accumulation", "sharding", "num_steps")}
             changes[stage] = run.model_copy(update={"training": run.training.model_copy(update=free)})
     return held.model_copy(update=changes)
+
+
+def _difference(before: Any, now: Any, name: str = "") -> str:
+    """The first setting in which two configs differ, in words."""
+    if isinstance(before, dict) and isinstance(now, dict) and before.keys() == now.keys():
+        key = next(key for key in before if before[key] != now[key])
+        return _difference(before[key], now[key], f"{name}.{key}" if name else key)
+    return f"{name} was {shown(before)} and is {shown(now)}"
 
 
 def _changed(config: RunConfig, held: RunConfig | None) -> dict[StageName, int]:
