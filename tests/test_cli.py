@@ -199,6 +199,48 @@ def test_what_painting_and_stylization_take_reaches_the_model(poet):
     assert given[2]["depth"] == Path("d.npy") and given[3]["depth_model"] == "org/x"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--task=inpainting", "--video=own.mp4", "-o", "own.mp4"], "output 'own.mp4'"),
+        (["--task=inpainting", "--video=own.mp4", "-o", "folder/../own.mp4"], "output 'folder/../own.mp4'"),
+        (["--task=inpainting", "--video=own.mp4", "-o", "link.mp4"], "output 'link.mp4'"),
+        (["--task=inpainting", "--video=a.mp4", "--mask=own.mp4", "-o", "own.mp4"], "output 'own.mp4'"),
+        (["x", "--task=stylization", "--video=a.mp4", "--depth=own.mp4", "-o", "own.mp4"], "output 'own.mp4'"),
+        (["--task=inpainting", "--video=own-2.mp4", "--count=2", "-o", "own.mp4"], "output 'own-2.mp4'"),
+        (["--task=image_to_video", "--image=own-sheet.png", "--count=2", "-o", "own.mp4"], "output 'own-sheet.png'"),
+        (["--task=image_to_video", "--image=own.png", "--preview", "own.png"], "preview 'own.png'"),
+        (["--task=image_to_video", "--image=own-2.png", "--count=2", "--preview", "own.png"], "preview 'own-2.png'"),
+        (["--task=inpainting", "--video=outputs/inpainting-3.mp4", "--seed=3"], "output 'outputs/inpainting-3.mp4'"),
+    ],
+)
+def test_an_input_is_never_written_over(poet, capsys, arguments, named):
+    names = ("own.mp4", "own-2.mp4", "own.png", "own-2.png", "own-sheet.png", "outputs/inpainting-3.mp4")
+    files = [Path(name) for name in names]
+    for folder in ("outputs", "folder"):
+        Path(folder).mkdir()
+    for file in files:
+        file.write_text("mine")
+    Path("link.mp4").symlink_to("own.mp4")
+    assert cli.run(["generate", *arguments]) == 2
+    assert f"{named} is the input" in only_line(capsys)
+    assert poet.loaded == [] and {file.read_text() for file in files} == {"mine"}
+
+
+def test_what_else_is_there_is_replaced(poet):
+    for name in ("own.mp4", "made.mp4"):
+        Path(name).write_text("mine")
+    for more in (["-o", "made.mp4"], ["-o", "own.mp4", "--count=2"]):  # several have a number each
+        assert cli.run(["generate", "--task=inpainting", "--video=own.mp4", *more]) == 0
+    assert Path("made.mp4").read_text() == "metadata=True" and Path("own.mp4").read_text() == "mine"
+
+
+def test_a_clip_is_not_reconstructed_over_itself(poet, capsys):
+    Path("own.mp4").write_text("mine")
+    assert cli.run(["reconstruct", "own.mp4", "-o", "own.mp4"]) == 2
+    assert "output 'own.mp4' is the input" in only_line(capsys) and poet.loaded == []
+
+
 def test_a_named_output_is_written_and_nothing_is_printed(poet, capsys):
     assert cli.run(["generate", "x", "-o", "new/folder/a.mp4", "--no-metadata"]) == 0
     assert capsys.readouterr() == ("", "")

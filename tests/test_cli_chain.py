@@ -88,11 +88,21 @@ def test_a_gif_loses_the_sound_of_the_last_clip_and_says_so(poet, capsys):
         (["chain", "--step", "text_to_vdeo"], "text_to_video"),
         (["chain", "--step", "text_to_image prompt=a", "-o", "a.mp4"], "'.mp4'; .png"),
         (["chain", "--step", "text_to_video prompt=a", "--keep", "note.txt"], "is a file"),
+        (["chain", "--step", "outpainting video=own.mp4", "-o", "own.mp4"], "output 'own.mp4' is the input"),
+        (["chain", "--step=inpainting mask=own.mp4 video=a.mp4", "--step=outpainting", "-o", "own.mp4"], "the input"),
+        (["chain", "steps.txt", "-o", "steps.txt"], "output 'steps.txt' is the input"),
+        (
+            ["chain", "--step", "image-to-video image=a.png", "--step=outpainting video=2-outpainting.mp4", "--keep=."],
+            "kept result '2-outpainting.mp4' is the input",
+        ),
     ],
 )
 def test_a_chain_that_cannot_be_run_is_one_line(poet, capsys, arguments, said):
     Path("note.txt").touch()
     Path("chain.json").write_text("[]")
+    Path("steps.txt").write_text('[{"task": "video_captioning", "video": "a.mp4"}]')
+    for name in ("own.mp4", "2-outpainting.mp4"):
+        Path(name).touch()
     assert cli.run(arguments) == 2
     captured = capsys.readouterr()
     (line,) = captured.err.splitlines()

@@ -114,9 +114,14 @@ def test_another_command_without_a_name_makes_another_film(poet):
         (["film", "none.json"], "'none.json' cannot be read"),
         (["film", "story.json", "--then", "b"], "leave --then out"),
         (["film", "a", "-o", "a.gif"], "'.gif'; .mp4"),
+        (["film", "a", "--video=own.mp4", "-o", "own.mp4"], "output 'own.mp4' is the input 'own.mp4' too"),
+        (["film", "a", "--video=outputs/film-3.mp4", "--seed=3"], "output 'outputs/film-3.mp4' is the input"),
     ],
 )
 def test_a_film_that_cannot_be_made_is_one_line(poet, capsys, arguments, said):
+    Path("outputs").mkdir()
+    for name in ("own.mp4", "outputs/film-3.mp4"):
+        Path(name).touch()
     assert cli.run(arguments) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert said.lower() in line.lower()

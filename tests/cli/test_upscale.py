@@ -86,8 +86,14 @@ def test_a_gif_loses_the_sound_and_says_so(poet, capsys):
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [(["clip.mp4"], "--output"), (["clip.mp4", "-o", "big.wav"], "'.wav'"), (["clip.mp4", "-o", "."], "is a folder")],
+    [
+        (["clip.mp4"], "--output"),
+        (["clip.mp4", "-o", "big.wav"], "'.wav'"),
+        (["clip.mp4", "-o", "."], "is a folder"),
+        (["clip.mp4", "-o", "./clip.mp4"], "output 'clip.mp4' is the input"),
+    ],
 )
 def test_an_output_that_could_not_be_written_is_refused_before_the_model_is_read(poet, capsys, arguments, said):
+    Path("clip.mp4").touch()
     assert cli.run(["upscale", *arguments]) == 2
     assert said in capsys.readouterr().err and not poet.asked

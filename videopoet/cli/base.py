@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -55,8 +56,15 @@ def writable(kind: str) -> tuple[str, ...]:
     return tuple(files.WRITERS[writers[kind]]) if kind in writers else (".txt",)
 
 
-def check_output(path: Path, suffixes: tuple[str, ...], name: str = "output") -> None:
-    """Refuse an output that could not be written, before any work is done for it; `name` is what messages call it."""
+def check_output(path: Path, suffixes: tuple[str, ...], name: str = "output", inputs: Iterable[Any] = ()) -> None:
+    """Refuse an output that could not be written, or is an input, before any work is done for it.
+
+    Args:
+        path: The file to write.
+        suffixes: The extensions that fit.
+        name: What messages call it.
+        inputs: As in `check_not_input`.
+    """
     if path.is_dir():
         raise ConfigError(f"{name} '{path}' is a folder; a file is wanted; add a name", code="output_is_folder")
     if path.suffix.lower() not in suffixes:
@@ -65,6 +73,26 @@ def check_output(path: Path, suffixes: tuple[str, ...], name: str = "output") ->
             code="output_extension",
         )
     check_folder(path.parent)
+    check_not_input(path, inputs, name)
+
+
+def check_not_input(path: Path, inputs: Iterable[Any], name: str = "output") -> None:
+    """Refuse an output that is the same file as an input; any other file that is there may be replaced.
+
+    Args:
+        path: The file to write.
+        inputs: Files that are given; what is no path or not there is passed over.
+        name: What messages call the output.
+    """
+    if not path.exists():
+        return
+    for given in inputs:
+        if isinstance(given, str | Path) and os.path.exists(given) and path.samefile(given):
+            raise ConfigError(
+                f"{name} '{path}' is the input '{given}' too, which would be lost; a file of its own fits; choose "
+                "another name",
+                code="output_is_input",
+            )
 
 
 def check_folder(path: Path) -> None:

@@ -16,6 +16,7 @@ from videopoet.cli.base import (
     Model,
     app,
     check_folder,
+    check_not_input,
     check_output,
     print_json,
     say,
@@ -26,6 +27,8 @@ from videopoet.errors import ConfigError
 
 _WHOLE = ("seed", "num_frames", "height", "width", "top_k", "upscale")
 _NUMBERS = ("start", "seconds", "temperature", "top_p", "guidance_scale")
+_FILES = ("image", "video", "audio", "mask", "depth")
+_KEPT = (".mp4", ".png", ".wav", ".txt")
 
 
 @app.command()
@@ -69,17 +72,24 @@ def chain(
         steps = [_step(words) for words in step or []]
     seed = secrets.randbelow(2**31) if seed is None else seed
     named = output is not None
-    last = steps[-1] if isinstance(steps, list) and steps else None
-    if isinstance(last, dict) and isinstance(last.get("task"), str):  # what else it may be is refused by the poet
+    # What else steps may be is refused by the poet.
+    known = [one for one in steps if isinstance(one, dict)] if isinstance(steps, list) else []
+    inputs = [file, *(one.get(name) for one in known for name in _FILES)]
+    last = steps[-1] if known else None
+    if isinstance(last, dict) and isinstance(last.get("task"), str):
         row = find_task(last["task"].replace("-", "_"))
         hears = row.gives == ("audio",) and "video" in row.takes
         suffixes = (writable("video")[:1] if hears else ()) + writable(row.gives[0])
         if output is None and row.gives != ("text",):
             output = Path("outputs") / f"chain-{seed}{suffixes[0]}"
         if output is not None:
-            check_output(output, suffixes)
+            check_output(output, suffixes, inputs=inputs)
     if keep is not None:
         check_folder(keep)
+        for index, one in enumerate(known):
+            task = str(one.get("task")).replace("-", "_")
+            for suffix in _KEPT:
+                check_not_input(_place(keep, index, task, suffix), inputs, "kept result")
 
     from videopoet import VideoPoet
     from videopoet.media.types import Audio, Image
@@ -92,7 +102,7 @@ def chain(
             return
         media = result.media
         suffix = ".txt" if isinstance(media, str) else {Image: ".png", Audio: ".wav"}.get(type(media), ".mp4")
-        place = keep / f"{index + 1}-{result.metadata['task']}{suffix}"
+        place = _place(keep, index, result.metadata["task"], suffix)
         result.save(place, metadata=metadata)
         kept.append(str(place))
 
@@ -123,6 +133,11 @@ def chain(
         print(text)
     elif not named:
         print(output)
+
+
+def _place(keep: Path, index: int, task: str, suffix: str) -> Path:
+    """Where the result of a step is kept."""
+    return keep / f"{index + 1}-{task}{suffix}"
 
 
 def _step(words: str) -> dict[str, Any]:

@@ -91,7 +91,7 @@ def film(
     inputs = {name: value for name, value in inputs.items() if value is not None}
     named_output = output is not None
     if output is not None:
-        check_output(output, (".mp4",))
+        check_output(output, (".mp4",), inputs=(image, video))
         keep = output.with_suffix(".parts")
     else:
         # Without a seed its film is found again by all else that is asked for.
@@ -109,7 +109,7 @@ def film(
         seed = secrets.randbelow(2**31) if begun_seed is None else begun_seed
     if output is None:
         output = keep.with_name(f"film-{seed}.mp4")
-        check_output(output, (".mp4",))
+        check_output(output, (".mp4",), inputs=(image, video))
 
     began = time.perf_counter()
     poet = VideoPoet.from_pretrained(model, device=device)

@@ -24,6 +24,7 @@ from videopoet.cli.base import (
     TopP,
     app,
     check_folder,
+    check_not_input,
     check_output,
     print_json,
     say,
@@ -144,6 +145,8 @@ def generate(
             check_output(output, suffixes)
     if preview is not None:
         _check_preview(row, preview)
+    if prompts is None:
+        _check_not_inputs(row, output, preview, count, (image, video, audio, mask, depth))
     given = {
         "prompt": words if prompt is None else prompt,
         "negative_prompt": negative_prompt,
@@ -227,7 +230,7 @@ def reconstruct(
 ) -> None:
     """Turn a clip into tokens and back, and print what was kept: PSNR, SSIM and bits per pixel."""
     if output is not None:
-        check_output(output, writable("video"))
+        check_output(output, writable("video"), inputs=(video,))
 
     from videopoet import VideoPoet
 
@@ -267,6 +270,25 @@ def _check_preview(row: Any, preview: Path) -> None:
     check_preview(preview)
 
 
+def _check_not_inputs(
+    row: Any, output: Path | None, preview: Path | None, count: int, inputs: tuple[Path | str | None, ...]
+) -> None:
+    """Refuse to write results, their previews or their sheet over what they are made of."""
+    results, previews = [output] if output else [], [preview] if preview else []
+    if count > 1:
+        from videopoet.cli.preview import numbered
+        from videopoet.generation.pipeline import MOST_VARIATIONS
+
+        numbers = range(1, min(count, MOST_VARIATIONS) + 1)
+        previews = [numbered(path, number) for path in previews for number in numbers]
+        sheets = [_sheet(path) for path in results if row.gives != ("text",)]
+        results = [_variation(path, number) for path in results for number in numbers] + sheets
+    for path in results:
+        check_not_input(path, inputs)
+    for path in previews:
+        check_not_input(path, inputs, "preview")
+
+
 @contextlib.contextmanager
 def _showing(path: Path | None, count: int | None = None) -> Iterator[dict[str, Any]]:
     """What to ask of a poet beside the rest, for the frames of a result, or of `count`, to be shown as they come."""
@@ -293,7 +315,7 @@ def _write_variations(results: list[Any], output: Path | None, metadata: bool, a
 
     written, warnings = [], dict[str, None]()  # each once, in order
     for number, result in enumerate(results, start=1):
-        file = output and output.with_stem(f"{output.stem}-{number}")
+        file = output and _variation(output, number)
         if file is not None:
             result.save(file, metadata=metadata)
         warnings |= dict.fromkeys([*result.warnings, *unheard(result.media, file)])
@@ -304,7 +326,7 @@ def _write_variations(results: list[Any], output: Path | None, metadata: bool, a
     sheet = None
     seen = [result.media for result in results if isinstance(result.media, Video | Image)]
     if output is not None and seen:
-        sheet = output.with_name(f"{output.stem}-sheet.png")
+        sheet = _sheet(output)
         contact_sheet(seen).save(sheet)
     if as_json:
         print_json({"results": written, "sheet": sheet and str(sheet)})
@@ -313,6 +335,14 @@ def _write_variations(results: list[Any], output: Path | None, metadata: bool, a
         print(each["text"] if each["output"] is None else each["output"])
     if sheet is not None:
         print(sheet)
+
+
+def _variation(output: Path, number: int) -> Path:
+    return output.with_stem(f"{output.stem}-{number}")
+
+
+def _sheet(output: Path) -> Path:
+    return output.with_name(f"{output.stem}-sheet.png")
 
 
 def _suffixes(task: Any) -> tuple[str, ...]:

@@ -40,7 +40,7 @@ def upscale(
     as_json: AsJson = False,
 ) -> None:
     """Make a clip or a picture larger; what is finer than its pixels comes from the model."""
-    check_output(output, writable("video") + writable("image"))
+    check_output(output, writable("video") + writable("image"), inputs=(media,))
     sampling = {
         "num_steps": num_steps,
         "temperature": temperature,
