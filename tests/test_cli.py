@@ -88,6 +88,8 @@ def test_tasks_lists_the_whole_table(capsys):
         (["generate", "x", "-o", "note.txt/clip.mp4"], ["note.txt", "is a file", "choose another"]),
         (["generate", "--task", "text_to_image", "x", "-o", "clip.mp4"], ["'.mp4'", ".png"]),
         (["generate", "--task", "inpainting", "--box", "0,0,a,1"], ["--box", "'0,0,a,1'", "0.25,0.25,0.75,0.75"]),
+        (["generate", "x", "--size", "64"], ["size '64'", "64x64"]),
+        (["generate", "x", "--size", "64x48", "--width", "64"], ["--size 64x48, --width 64", "leave the other out"]),
         (["reconstruct", "real.mp4", "-o", "seen.wav"], ["'.wav'", ".mp4"]),
         (["reconstruct"], ["argument", "reconstruct --help"]),
         (["toybox", "-o", "clips", "--count", "0"], ["--count", "'0'", "1"]),
@@ -185,6 +187,12 @@ def test_only_what_is_given_reaches_the_model(poet):
     given = {"prompt": "x", "image": Path("a.png"), "seed": 7, "sound": True, "progress": True}
     assert poet.asked == [("image_to_video", given)]
     assert poet.loaded == [("runs/a", {"device": None})]
+
+
+def test_a_size_is_height_and_width(poet):
+    assert cli.run(["generate", "x", "--size", "48x96", "--seed=1"]) == 0
+    assert cli.run(["generate", "x", "--width=48", "--height=96", "--seed=1"]) == 0
+    assert poet.asked[0] == poet.asked[1] and poet.asked[0][1]["height"] == 96
 
 
 def test_what_painting_and_stylization_take_reaches_the_model(poet):

@@ -66,6 +66,13 @@ def test_scenes_share_the_length(poet, capsys):
     assert captured.err == "videopoet: warning: no sound\n"
 
 
+def test_a_size_is_height_and_width(poet, capsys):
+    assert cli.run(["film", "a", "--size", "48x96"]) == 0
+    assert (poet.asked[0][1]["height"], poet.asked[0][1]["width"]) == (96, 48)
+    assert cli.run(["film", "a", "--size", "48x96", "--height", "96"]) == 2
+    assert "the size is given twice (--size 48x96, --height 96)" in capsys.readouterr().err
+
+
 def test_a_camera_moves_in_every_scene(poet):
     assert cli.run(["film", "a", "--then", "b", "--camera", "zoom in", "--no-metadata", "-o", "x.mp4"]) == 0
     assert [(scene["camera"], scene["seconds"]) for scene in poet.asked[0][0]] == [("zoom in", 8)] * 2

@@ -15,6 +15,7 @@ import typer
 
 from videopoet.data import cluster
 from videopoet.errors import ConfigError
+from videopoet.media.size import parse_size
 
 app = typer.Typer(
     name="videopoet",
@@ -35,6 +36,9 @@ Engine = Annotated[
     cluster.Engine, typer.Option(help="Work on this machine, or on a Ray cluster whose machines share storage.")
 ]
 NegativePrompt = Annotated[str | None, typer.Option(help="What to stay away from.")]
+Size = Annotated[
+    str | None, typer.Option(metavar="WIDTHxHEIGHT", help="In pixels, such as 64x64; instead of --height and --width.")
+]
 Pixels = Annotated[int | None, typer.Option(help="Pixels.")]
 Temperature = Annotated[float | None, typer.Option(help="Below 1 is safer, above 1 is wilder.")]
 TopK = Annotated[int | None, typer.Option(help="Choose among so many likeliest tokens.")]
@@ -108,6 +112,19 @@ def check_folder(path: Path) -> None:
         # The system's own folders, such as /proc, answer that the new file is not there.
         number = errno.EACCES if error.errno in (None, errno.ENOENT) else error.errno
         raise OSError(number, os.strerror(number), str(place)) from None
+
+
+def sides(size: str | None, height: int | None, width: int | None) -> tuple[int | None, int | None]:
+    """Height and width, of --size or of --height and --width."""
+    if size is None:
+        return height, width
+    for name, side in (("--height", height), ("--width", width)):
+        if side is not None:
+            raise ConfigError(
+                f"the size is given twice (--size {size}, {name} {side}); one says it; leave the other out",
+                code="input_unexpected",
+            )
+    return parse_size(size)
 
 
 def unheard(media: Any, output: Path | None) -> list[str]:

@@ -17,6 +17,7 @@ from videopoet.cli.base import (
     Model,
     NegativePrompt,
     Pixels,
+    Size,
     Temperature,
     TopK,
     TopP,
@@ -24,6 +25,7 @@ from videopoet.cli.base import (
     check_output,
     print_json,
     say,
+    sides,
 )
 from videopoet.errors import ConfigError
 
@@ -45,6 +47,7 @@ def film(
     device: Device = None,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same film.")] = None,
     negative_prompt: NegativePrompt = None,
+    size: Size = None,
     height: Pixels = None,
     width: Pixels = None,
     temperature: Temperature = None,
@@ -61,6 +64,7 @@ def film(
     Memory does not grow with the length, and the file is whole or absent. What is made is kept beside it until then: if
     the work is interrupted, the same command goes on with it.
     """
+    height, width = sides(size, height, width)
     story: Any
     if words.lower().endswith(".json"):
         given = {"--then": then, "--seconds": seconds, "--camera": camera}

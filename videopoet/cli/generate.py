@@ -18,6 +18,7 @@ from videopoet.cli.base import (
     Model,
     NegativePrompt,
     Pixels,
+    Size,
     Start,
     Temperature,
     TopK,
@@ -28,6 +29,7 @@ from videopoet.cli.base import (
     check_output,
     print_json,
     say,
+    sides,
     unheard,
     writable,
 )
@@ -96,6 +98,7 @@ def generate(
     ] = 1,
     seconds: Annotated[float | None, typer.Option(help="Length.")] = None,
     num_frames: Annotated[int | None, typer.Option(help="Length in frames, instead of --seconds.")] = None,
+    size: Size = None,
     height: Pixels = None,
     width: Pixels = None,
     temperature: Temperature = None,
@@ -130,6 +133,7 @@ def generate(
         raise ConfigError(
             f"the prompt is given twice ('{words}', '{prompt}'); one is taken; leave out --prompt", code="prompt_twice"
         )
+    height, width = sides(size, height, width)
     row = find_task(task.replace("-", "_"))
     prompts = None if prompt_file is None else _prompts(prompt_file, words or prompt, preview)
     seed = secrets.randbelow(2**31) if seed is None else seed

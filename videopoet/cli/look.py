@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from videopoet.cli.base import AsJson, app, check_output, print_json, writable
-from videopoet.cli.prepare import lines, parse_size
+from videopoet.cli.prepare import lines
+from videopoet.media.size import parse_size
 
 SHEET = "contact-sheet.png"
 

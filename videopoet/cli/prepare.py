@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +10,7 @@ import typer
 
 from videopoet.cli.base import AsJson, Engine, app, check_folder, print_json
 from videopoet.errors import ConfigError
+from videopoet.media.size import parse_size
 
 
 @app.command()
@@ -108,18 +108,6 @@ def prepare(
     else:
         print("\n".join(lines(counts)))
         print(output)
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """Height and width of a size such as 64x48, width first as everywhere.
-
-    Raises:
-        ConfigError: It is no such size.
-    """
-    found = re.fullmatch(r"(\d{1,5})[x*](\d{1,5})", text.strip().lower())
-    if found is None:
-        raise ConfigError(f"size '{text}' is none; width x height fits, such as 64x64; correct it", code="size_invalid")
-    return int(found[2]), int(found[1])
 
 
 def lines(counts: dict[str, Any]) -> list[str]:

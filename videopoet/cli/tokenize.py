@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from videopoet.cli.base import AsJson, Device, Engine, Model, app, check_folder, print_json
-from videopoet.cli.prepare import parse_size
+from videopoet.media.size import parse_size
 
 if TYPE_CHECKING:
     from videopoet.data.prepared import Dataset
