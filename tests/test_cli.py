@@ -276,6 +276,28 @@ def test_sound_made_for_a_clip_can_be_written_without_it(poet):
     assert Path("b.wav").exists()
 
 
+@pytest.mark.parametrize("task", TASKS.values(), ids=lambda task: task.name)
+def test_no_sound_is_refused_where_it_would_leave_nothing_out(poet, capsys, task):
+    silenced = task.gives == ("video",) and task.name != "audio_to_video"
+    assert cli.run(["generate", "--task", task.name, "--no-sound", "-o", "a.mp4"]) == (0 if silenced else 2)
+    if not silenced:
+        assert f"--no-sound is given and {task.name} " in only_line(capsys)
+    assert [given["sound"] for _, given in poet.asked] == [False] * silenced
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["a", "b", "--prompts", "p.txt", "-o", "study", "--key", "key.json"], "--key 'key.json' is given without"),
+        (["--tally", "votes.json", "--key", "key.json", "--prompts", "p.txt"], "--prompts 'p.txt' is given with"),
+        (["--tally", "votes.json", "--key", "key.json", "-o", "study"], "--output 'study' is given with"),
+    ],
+)
+def test_a_study_and_its_count_do_not_take_each_others_flags(poet, capsys, arguments, said):
+    assert cli.run(["compare", *arguments]) == 2
+    assert said in only_line(capsys) and poet.loaded == []
+
+
 def test_a_caption_is_printed_or_written(poet, capsys):
     poet.media = "a red ball"
     assert cli.run(["generate", "--task", "video_captioning", "--video", "a.mp4"]) == 0

@@ -73,6 +73,11 @@ def test_tokenizing_in_a_size_that_the_clips_lack_is_refused(data, capsys):
     assert "--size 256x256" in capsys.readouterr().err
 
 
+def test_workers_without_a_cluster_are_refused(data, capsys):
+    assert run(["tokenize", str(data), "--workers", "4"]) == 2
+    assert "--workers is 4 and --engine is local" in capsys.readouterr().err
+
+
 def test_a_run_that_trains_a_tokenizer_refuses_codes_of_another_before_it_begins(data, tokens, tmp_path, capsys):
     train = ["train", "--data", str(data), "--preset", "tiny", "-o", str(tmp_path / "run")]
     assert run(train) == 3

@@ -91,6 +91,14 @@ def compare(
     """
     given = models or []
     if tally:
+        unread = {"--prompts": prompts, "--output": output, "--device": device}
+        why = "with --tally, which counts votes and makes no study; leave it out"
+    else:
+        unread, why = {"--key": key}, "without --tally, which alone reads it; leave it out, or count with --tally"
+    for name, value in unread.items():
+        if value is not None:
+            raise ConfigError(f"{name} '{value}' is given {why}", code="input_unexpected")
+    if tally:
         if not given or key is None:
             raise ConfigError(
                 f"--tally was given {len(given)} files of votes and {'a' if key else 'no'} key; it needs both; write "

@@ -135,6 +135,13 @@ def generate(
         )
     height, width = sides(size, height, width)
     row = find_task(task.replace("-", "_"))
+    if not sound and (row.gives != ("video",) or row.hears):
+        what = "is about sound itself" if row.hears else f"makes {' and '.join(row.gives)} and no sound"
+        raise ConfigError(
+            f"--no-sound is given and {row.name} {what}; it goes with tasks that make the sound of a clip after it; "
+            "leave it out",
+            code="input_unexpected",
+        )
     prompts = None if prompt_file is None else _prompts(prompt_file, words or prompt, preview)
     seed = secrets.randbelow(2**31) if seed is None else seed
     suffixes = _suffixes(row)

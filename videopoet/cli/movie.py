@@ -44,8 +44,9 @@ def movie(
         typer.Option(help="That server's model; without --writer-url a folder or hub id of a Hugging Face chat model."),
     ] = None,
     writer_key_variable: Annotated[
-        str, typer.Option(metavar="NAME", help="The environment variable with that server's key.")
-    ] = KEY_VARIABLE,
+        str | None,
+        typer.Option(metavar="NAME", help=f"The environment variable with that server's key. Default: {KEY_VARIABLE}."),
+    ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", "--output-path", help="The .mp4 to write.")] = None,
     draft: Annotated[bool, typer.Option("--draft", help="Write the storyboard and stop, to edit it first.")] = False,
     overwrite: Annotated[
@@ -78,6 +79,7 @@ def movie(
             "--transition": transition,
             "--writer-url": writer_url,
             "--writer-model": writer_model,
+            "--writer-key-variable": writer_key_variable,
             "--seed": seed,
             "--no-sound": None if sound else True,
             "--draft": draft or None,
@@ -88,6 +90,12 @@ def movie(
                 "out, or change the file",
                 code="input_unexpected",
             )
+    elif writer_key_variable is not None and not writer_url:
+        raise ConfigError(
+            f"--writer-key-variable is '{writer_key_variable}' and there is no server to send a key to; it goes with "
+            "--writer-url; leave it out",
+            code="input_unexpected",
+        )
     seed = secrets.randbelow(2**31) if seed is None else seed
     named_output = output is not None
     output = output or Path("outputs") / f"movie-{Path(words).stem if from_file else seed}.mp4"
@@ -111,13 +119,7 @@ def movie(
         fields = {name: value for name, value in fields.items() if value is not None}
         if writer_url or writer_model:
             poet = VideoPoet.from_pretrained(model, device=device)
-            writer = _writer(poet, writer_url, writer_model, writer_key_variable, device)
-        elif writer_key_variable != KEY_VARIABLE:
-            raise ConfigError(
-                f"--writer-key-variable is '{writer_key_variable}' and there is no writer to send a key to; it goes "
-                "with --writer-url; leave it out",
-                code="input_unexpected",
-            )
+            writer = _writer(poet, writer_url, writer_model, writer_key_variable or KEY_VARIABLE, device)
         writer = writer or Toybox()
         board = write_storyboard(words, writer, scenes=5 if scenes is None else scenes, seconds=seconds, **fields)
         for warning in writer.warnings:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from videopoet.cli.base import AsJson, Device, Engine, Model, app, check_folder, print_json
+from videopoet.errors import ConfigError
 from videopoet.media.size import parse_size
 
 if TYPE_CHECKING:
@@ -40,6 +41,12 @@ def tokenize(
     The same command goes on where it was interrupted, and takes in what was prepared since. Under `torchrun`, processes
     divide the clips.
     """
+    if workers is not None and engine != "ray":
+        raise ConfigError(
+            f"--workers is {workers} and --engine is {engine}, which is this process alone; it goes with --engine ray; "
+            "leave it out, or divide the clips with torchrun",
+            code="input_unexpected",
+        )
     check_folder(data)
     sizes = [parse_size(one) for one in size or []]
 
