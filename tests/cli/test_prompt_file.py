@@ -3,8 +3,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from videopoet import cli
+from videopoet.media.types import Image
 
 
 class FakePoet:
@@ -61,6 +63,17 @@ def test_what_is_there_is_left_and_large_files_go_in_batches(poet, capsys):
     assert Path("outputs/many/ball 3-0.mp4").read_text() == "mine"
     shown = capsys.readouterr()
     assert shown.out == "outputs/many\n" and "1 of 40 files are there already" in shown.err
+
+
+def test_what_is_there_is_told_with_its_own_seed_or_none(poet, capsys):
+    Path("p.txt").write_text("\n".join("abcde"))
+    picture = Image(torch.zeros(3, 8, 8, dtype=torch.uint8))
+    for name, metadata in (("a", {"seed": 11}), ("b", None), ("c", {"seed": "x"})):
+        picture.save(f"made/{name}-0.png", metadata)
+    Path("made/d-0.png").write_text("broken")
+    assert cli.run(["generate", "--task=text_to_image", "--prompt-file=p.txt", "-o", "made", "--json"]) == 0
+    seeds = [each["seed"] for each in json.loads(capsys.readouterr().out)["results"]]
+    assert seeds[:4] == [11, None, None, None] and seeds[4] == poet.batches[0][0].seed
 
 
 @pytest.mark.parametrize(

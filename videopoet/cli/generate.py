@@ -33,7 +33,7 @@ from videopoet.cli.base import (
     unheard,
     writable,
 )
-from videopoet.cli.prompt_file import generate_all, read_prompts
+from videopoet.cli.prompt_file import generate_all, kept_seed, read_prompts
 from videopoet.errors import ConfigError
 from videopoet.registry import component
 
@@ -194,6 +194,8 @@ def generate(
         given["sound"] = sound
         written = generate_all(poet, row.name, prompts, output, suffixes[0], count, seed, metadata, given)
         if as_json:
+            for each in written:
+                each["seed"] = kept_seed(each["output"]) if each["seed"] is None else each["seed"]
             print_json({"results": written})
         else:
             print(output)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from videopoet.cli.base import say
-from videopoet.errors import ConfigError
+from videopoet.errors import ConfigError, MediaError
 
 if TYPE_CHECKING:
     from videopoet import VideoPoet
@@ -58,7 +58,8 @@ def generate_all(
 ) -> list[dict[str, Any]]:
     """Write `count` results of each prompt, of the seeds from `seed` on, as `<prompt>-<number from 0>` in a folder.
 
-    What is there already is left, so that the same command goes on where it was interrupted.
+    What is there already is left, so that the same command goes on where it was interrupted. Its seed is None in what
+    is returned, as only the file can say it; see `kept_seed`.
     """
     from videopoet.generation.filling import MOST_ROWS
     from videopoet.generation.request import Request
@@ -68,9 +69,13 @@ def generate_all(
         for prompt in prompts
         for number in range(count)
     ]
-    missing = [each for each in written if not Path(each["output"]).exists()]
-    if len(missing) < len(written):
-        say(f"{len(written) - len(missing)} of {len(written)} files are there already, and are left as they are")
+    missing, kept = [], []
+    for each in written:
+        (kept if Path(each["output"]).exists() else missing).append(each)
+    if kept:
+        say(f"{len(kept)} of {len(written)} files are there already, and are left as they are")
+    for each in kept:
+        each["seed"] = None
     requests = [Request(task=task, prompt=each["prompt"], seed=each["seed"], **given) for each in missing]
     warnings: set[str] = set()
     for first in range(0, len(missing), MOST_ROWS):
@@ -81,6 +86,17 @@ def generate_all(
                 say(f"warning: {warning}")
             warnings.update(result.warnings)
     return written
+
+
+def kept_seed(path: str | Path) -> int | None:
+    """The seed that an earlier call made a file with, if the file says so."""
+    from videopoet.media.files import probe
+
+    try:
+        seed = probe(path).metadata.get("seed")
+    except MediaError:
+        return None
+    return seed if isinstance(seed, int) else None
 
 
 def _stem(prompt: str) -> str:
