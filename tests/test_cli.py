@@ -9,10 +9,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import typer
 
 import videopoet
 from videopoet import cli
-from videopoet.cli.base import check_folder
+from videopoet.cli.base import app, check_folder
 from videopoet.errors import CheckpointError, MediaError, TaskError
 from videopoet.media.types import Audio, Video
 from videopoet.sequence.tasks import TASKS
@@ -403,6 +404,15 @@ def test_a_dry_run_checks_the_stages_too(tmp_path, capsys):
     assert cli.run(["train", "--dry-run", "--stages", "nothing", "-o", str(tmp_path / "run")]) == 2
     printed = capsys.readouterr()
     assert printed.out == "" and "unknown stage 'nothing'" in printed.err
+
+
+def test_flags_that_stand_for_those_of_other_tools_are_there(root):
+    table = (root / "docs" / "tasks.md").read_text().split("## Names from other tools")[1]
+    commands: dict = typer.main.get_command(app).commands  # pyright: ignore[reportAttributeAccessIssue]
+    named = re.findall(r"`(?:videopoet )?([a-z]+) (--[a-z-]+)", table)
+    assert len(named) >= 6
+    for command, flag in named:
+        assert flag in {name for option in commands[command].params for name in option.opts}, f"{command} {flag}"
 
 
 def test_every_task_has_a_command_in_the_docs(poet, root):
