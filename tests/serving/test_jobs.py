@@ -196,6 +196,46 @@ def test_a_file_of_a_newer_version_is_refused(tmp_path):
     assert raised.value.code == "queue_version"
 
 
+def test_a_full_disk_is_said_and_the_queue_goes_on_once_there_is_room(tmp_path):
+    jobs = Jobs(tmp_path / "queue.sqlite")
+    connection = jobs._store._connection()
+    pages = connection.execute("PRAGMA page_count").fetchone()[0]
+    connection.execute(f"PRAGMA max_page_count = {pages}")
+    request = {"fields": {"prompt": "x" * 100_000}, "inputs": []}
+    with pytest.raises(DataError, match="disk is full") as raised:
+        jobs.add(new_id(), "", "text_to_video", request, most_queued=9)
+    assert raised.value.code == "disk_full"
+    connection.execute(f"PRAGMA max_page_count = {pages + 1000}")
+    job = jobs.add(new_id(), "", "text_to_video", request, most_queued=9)
+    assert [one.id for one in jobs.list("")] == [job.id]
+
+
+def test_a_queue_that_another_keeps_locked_is_busy(tmp_path):
+    jobs = Jobs(tmp_path / "queue.sqlite")
+    jobs._store._connection().execute("PRAGMA busy_timeout = 1")
+    with Jobs(tmp_path / "queue.sqlite")._store.writing(), pytest.raises(DataError, match="busy") as raised:
+        jobs.recover() or add(jobs)
+    assert raised.value.code == "queue_busy"
+    add(jobs)
+
+
+def test_a_queue_in_a_folder_that_is_gone_is_an_error_of_ours(tmp_path):
+    with pytest.raises(DataError, match=r"queue\.sqlite cannot be used") as raised:
+        Jobs(tmp_path / "gone" / "queue.sqlite")
+    assert raised.value.code == "queue_unreachable" and str(tmp_path) not in str(raised.value)
+
+
+def test_a_commit_that_fails_leaves_no_transaction_open(tmp_path):
+    jobs = Jobs(tmp_path / "queue.sqlite")
+    connection = jobs._store._connection()
+    connection.set_authorizer(lambda _, what, *rest: sqlite3.SQLITE_DENY if what == "COMMIT" else sqlite3.SQLITE_OK)
+    with pytest.raises(sqlite3.DatabaseError):
+        add(jobs)
+    connection.set_authorizer(None)
+    kept = add(jobs)
+    assert [job.id for job in jobs.list("")] == [kept.id]
+
+
 def test_ids_have_128_random_bits():
     ids = {new_id() for _ in range(1000)}
     assert len(ids) == 1000

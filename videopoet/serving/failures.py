@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import sqlite3
 from typing import Any
 
 from fastapi.exceptions import RequestValidationError
@@ -104,11 +103,6 @@ def as_ours(error: Exception) -> VideoPoetError | None:
             f"the work needs more memory than the {whose} has free; ask for a shorter or smaller clip",
             code="out_of_memory",
         )
-    if isinstance(error, sqlite3.OperationalError):
-        if "full" in str(error):
-            return DataError("the server's disk is full; the queue finds no place; free some space", code="disk_full")
-        if "locked" in str(error) or "busy" in str(error):
-            return DataError("the queue is busy; it answers within seconds as a rule; ask again", code="queue_busy")
     return None
 
 

@@ -52,7 +52,7 @@ class QueueFile(QueueStore):
         path: The file; it is made where there is none.
 
     Raises:
-        DataError: The file is damaged, or was written by a newer version; it is left as it is.
+        DataError: The file is damaged, or was written by a newer version, or cannot be used; it is left as it is.
     """
 
     now = "now_seconds()"
@@ -62,31 +62,26 @@ class QueueFile(QueueStore):
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
         self._lock = threading.Lock()
-        try:
+        with self._explained():
             self._open()
-        except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError):
-                raise
-            raise DataError(
-                f"the queue file {self.path.name} is damaged; a SQLite file that a server wrote is needed; move it "
-                "away to begin with an empty queue, or put a copy in its place",
-                code="queue_corrupt",
-            ) from None
 
     def read(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        return self._connection().execute(statement, values).fetchall()
+        with self._explained():
+            return self._connection().execute(statement, values).fetchall()
 
     @contextmanager
     def writing(self, *, alone: bool = True) -> Iterator[sqlite3.Connection]:
-        # It takes the write lock at once, whoever asks: one that began by reading could not wait for it.
-        connection = self._connection()
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield connection
-        except BaseException:
-            connection.execute("ROLLBACK")
-            raise
-        connection.execute("COMMIT")
+        with self._explained():
+            connection = self._connection()
+            # It takes the write lock at once, whoever asks: one that began by reading could not wait for it.
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:  # some errors, such as that of a full disk, have ended it already
+                    connection.execute("ROLLBACK")
+                raise
 
     def close(self) -> None:
         with self._lock:
@@ -110,7 +105,41 @@ class QueueFile(QueueStore):
                 )
         found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if found != "ok":
-            raise sqlite3.DatabaseError(found)
+            raise self._damaged()
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """What the machine does to the file is an error of ours; what is wrong with a statement stays as it is."""
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            match getattr(error, "sqlite_errorcode", 0) & 0xFF:  # the rest says more exactly which of a kind it is
+                case sqlite3.SQLITE_FULL:
+                    ours = DataError(
+                        "the server's disk is full; the queue finds no place; free some space", code="disk_full"
+                    )
+                case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED | sqlite3.SQLITE_PROTOCOL:
+                    ours = DataError(
+                        "the queue is busy; it answers within seconds as a rule; ask again", code="queue_busy"
+                    )
+                case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
+                    ours = self._damaged()
+                case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_IOERR | sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
+                    ours = DataError(
+                        f"the queue file {self.path.name} cannot be used ({error}); the server must be able to read "
+                        "and to write it and its folder; check them and their disk",
+                        code="queue_unreachable",
+                    )
+                case _:
+                    raise
+            raise ours from None
+
+    def _damaged(self) -> DataError:
+        return DataError(
+            f"the queue file {self.path.name} is damaged; a SQLite file that a server wrote is needed; move it away "
+            "to begin with an empty queue, or put a copy in its place",
+            code="queue_corrupt",
+        )
 
     def _connection(self) -> sqlite3.Connection:
         """This thread's own."""

@@ -33,7 +33,10 @@ class Writing(Protocol):
 
 
 class QueueStore(abc.ABC):
-    """Tables that any number of threads and processes use at once."""
+    """Tables that any number of threads and processes use at once.
+
+    Whatever is done with them raises a DataError where their database or disk is full, busy or away.
+    """
 
     now: str
     """An expression for the time in seconds since 1970; one clock for all that share the tables."""
