@@ -1,3 +1,5 @@
+import errno
+import sqlite3
 from types import SimpleNamespace
 
 import pytest
@@ -42,3 +44,28 @@ def test_workers_share_the_devices_and_one_that_is_begun_again_takes_the_place_o
     monkeypatch.setattr(workers._ending, "wait", lambda seconds: seconds == supervisor.LOOK_SECONDS and next(looks))
     workers._look_after()
     assert begun[3:] == ["cuda:1"]
+
+
+def test_workers_are_looked_after_whatever_the_queue_or_the_machine_refuses(monkeypatch):
+    begun, refusals = [], [sqlite3.OperationalError("no such table: workers"), OSError(errno.EAGAIN, "try again")]
+
+    def release(name):
+        if len(refusals) == 2:
+            raise refusals.pop(0)
+        return True
+
+    def begin(command, stdin, env):
+        if begun and refusals:
+            raise refusals.pop()
+        begun.append(command)
+        return SimpleNamespace(pid=1, poll=lambda: 70 if len(begun) == 1 else None, returncode=70)
+
+    monkeypatch.setattr(supervisor.subprocess, "Popen", begin)
+    monkeypatch.setattr(supervisor.os, "setpriority", lambda *_: None)
+    workers = supervisor.Supervisor(SimpleNamespace(release=release), 1, [], None, ["cpu"])
+    monkeypatch.setattr(workers._thread, "start", lambda: None)
+    workers.start()
+    looks = iter([False, False, True])
+    monkeypatch.setattr(workers._ending, "wait", lambda seconds: seconds == supervisor.LOOK_SECONDS and next(looks))
+    workers._look_after()
+    assert (len(begun), workers.restarts, refusals) == (2, 1, [])

@@ -203,4 +203,7 @@ async def _keep_room(service: Service) -> None:
             await anyio.to_thread.run_sync(service.intake.make_room)
         except DataError as error:  # a database that is away; the next time it may be back
             log.warning("%s", error)
+        # Whatever it is: without the next round, the folder would grow and jobs of dead workers would stay lost.
+        except Exception:
+            log.exception("keeping room met a fault; it is tried again in %g s", ROOM_SECONDS)
         await anyio.sleep(ROOM_SECONDS)

@@ -11,6 +11,7 @@ No part of a path comes from a user: an id has one fixed form, and the rest are 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -91,16 +92,22 @@ class Storage:
         """Delete what belongs to no job: what a kill left half-done."""
         known, long_ago = set(known), time.time() - LEFT_SECONDS
         for folder in (self.folder / "jobs").iterdir():
-            if folder.name not in known and folder.stat().st_mtime < long_ago:
-                shutil.rmtree(folder, ignore_errors=True)
+            with contextlib.suppress(FileNotFoundError):  # another server has just deleted it
+                if folder.name not in known and folder.stat().st_mtime < long_ago:
+                    shutil.rmtree(folder, ignore_errors=True)
         for file in self.incoming.iterdir():
-            if file.stat().st_mtime < long_ago:
-                file.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                if file.stat().st_mtime < long_ago:
+                    file.unlink()
 
     def used_bytes(self, job_id: str) -> int:
-        """What a job's files take."""
-        files = [file for file in self.of_job(job_id).rglob("*") if file.is_file()]
-        return sum(file.stat().st_size for file in files)
+        """What a job's files take; those that vanish meanwhile take nothing."""
+        used = 0
+        for folder, _, names in os.walk(self.of_job(job_id)):
+            for name in names:
+                with contextlib.suppress(FileNotFoundError):
+                    used += os.stat(os.path.join(folder, name)).st_size
+        return used
 
     def check_room(self) -> None:
         """Refuse work whose result might find no place.

@@ -20,6 +20,8 @@ from videopoet.serving.storage import DATABASE_VARIABLE
 from videopoet.serving.worker import END_SECONDS
 
 LOOK_SECONDS = 0.2
+PAUSE_SECONDS = 2.0
+"""Before what the queue or the machine refused is tried again."""
 WORKER_NICENESS = 5
 MOST_EARLY_DEATHS = 3
 """So many deaths in a row before a worker was ready, and it is not begun again: its model cannot be loaded."""
@@ -111,8 +113,10 @@ class Supervisor:
                     continue
                 try:
                     was_ready = self.jobs.release(name)
-                except DataError as error:  # a database that is away: the same again until it is back
-                    log.warning("%s", error)
+                # A database that is away, or whatever it is: the same again until it is back.
+                except Exception as error:
+                    log.warning("the queue cannot be told that a worker ended: %s", error)
+                    self._ending.wait(PAUSE_SECONDS)
                     continue
                 del self._processes[name]
                 device = self._device_of.pop(name)
@@ -122,5 +126,17 @@ class Supervisor:
                     log.error("%s workers in a row ended before they were ready; no more are begun", MOST_EARLY_DEATHS)
                     self.given_up = True
                 elif not self._ending.wait(0.2 * self._early_deaths):
-                    self.restarts += 1
-                    self._begin(device)
+                    self._begin_again(device)
+
+    def _begin_again(self, device: str) -> None:
+        """Begin a worker in the place of one that ended, as soon as the machine has room for its process."""
+        while True:
+            try:
+                self._begin(device)
+            except OSError as error:
+                log.warning("a worker cannot be begun: %s", error)
+                if self._ending.wait(PAUSE_SECONDS):
+                    return
+            else:
+                self.restarts += 1
+                return
