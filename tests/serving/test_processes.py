@@ -146,3 +146,20 @@ def test_the_command_refuses_in_one_line_what_would_be_unsafe_or_cannot_work(tmp
         ):
             code, said = run(*folder, *arguments)
             assert (code, len(said.splitlines())) == (status, 1) and words in said, said
+
+
+def test_a_server_that_listens_everywhere_says_an_address_that_works_and_what_others_need(tmp_path):
+    options = ("--host", "0.0.0.0", "--insecure", "--workers", "0")
+    served = Served("none", tmp_path / "server", *options)
+    try:
+        assert served.wait(lambda: served.client.get("/v1/videos").status_code) == 200
+        assert "--allow-host NAME" in served.process.stderr.readline()
+        other = {"Host": "poet.example"}
+        assert served.client.get("/v1/videos", headers=other).status_code == 403
+    finally:
+        served.close()
+    served = Served("none", tmp_path / "server", *options, "--allow-host", "poet.example")
+    try:
+        assert served.wait(lambda: served.client.get("/v1/videos", headers=other).status_code) == 200
+    finally:
+        served.close()

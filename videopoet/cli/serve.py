@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import ipaddress
 import os
 import signal
 import socket
@@ -71,6 +72,7 @@ def serve(
             code="package_missing",
         )
     listener = _listen(host, port)
+    everywhere = ipaddress.ip_address(listener.getsockname()[0]).is_unspecified
 
     import uvicorn
 
@@ -89,13 +91,20 @@ def serve(
             most_kept_bytes=round(most_kept_gb * 1e9),
         ),
         keys=Keys(keys),
-        hosts=[*(allow_host or ()), *([host] if host not in ("0.0.0.0", "::") else ())],
+        hosts=[*(allow_host or ()), *(() if everywhere else [host])],
         num_workers=workers,
         worker_arguments=arguments,
         devices=[device] if device else None,
     )
+    if everywhere:  # which is no address that anyone can call
+        host = "::1" if listener.family == socket.AF_INET6 else "127.0.0.1"
     address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
     say(f"serving at {address} (the studio is there too); results are kept in {folder}")
+    if everywhere and not allow_host:
+        say(
+            "other machines are refused until the server knows what they call this one by; give it as --allow-host "
+            f"NAME, such as --allow-host {socket.gethostname()}, or its address"
+        )
     if browser:
         _open_soon(f"{address}/")
     config = uvicorn.Config(
