@@ -140,12 +140,20 @@ def test_the_command_refuses_in_one_line_what_would_be_unsafe_or_cannot_work(tmp
         port = str(taken.getsockname()[1])
         for arguments, status, words in (
             (("--host", "0.0.0.0"), 2, "there is no key"),
-            (("--api-keys", str(keys)), 4, "other users can read"),
-            (("--port", port), 4, "in use"),
+            (
+                ("--api-keys", str(keys)),
+                4,
+                "other users can read the file of keys ('keys'); only its owner may; chmod 600 it",
+            ),
+            (("--port", port), 4, f"port {port} of 127.0.0.1 is in use; one that is free fits; choose another --port"),
+            (("--host", "no.such.host.invalid", "--insecure"), 4, "no host 'no.such.host.invalid' is known here; "),
+            (("--host", "x" * 64, "--insecure"), 4, "correct --host"),
+            (("--host", "192.0.2.1", "--insecure"), 4, "192.0.2.1 is no address of this machine; "),
             (("--port", "99999"), 2, "99999"),
         ):
             code, said = run(*folder, *arguments)
             assert (code, len(said.splitlines())) == (status, 1) and words in said, said
+            assert "choose a place" not in said and "check the path" not in said, said
 
 
 def test_a_server_that_listens_everywhere_says_an_address_that_works_and_what_others_need(tmp_path):

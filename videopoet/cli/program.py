@@ -97,6 +97,7 @@ def _explain_usage_error(error: Any) -> str:
 
 
 def _explain_os_error(error: OSError) -> str:
+    """The machine's words, and what to do: a note that the error brings, or what usually helps."""
     remedies = {
         errno.ENOSPC: "free some space or choose another place",
         errno.EDQUOT: "free some space or choose another place",
@@ -106,9 +107,10 @@ def _explain_os_error(error: OSError) -> str:
         errno.ENAMETOOLONG: "choose a shorter name",
     }
     what = error.strerror or str(error) or type(error).__name__
-    remedy = remedies.get(error.errno or 0, "check the path and the machine")
+    remedy = f"the machine refused it; {remedies.get(error.errno or 0, 'check the path and the machine')}"
+    notes = getattr(error, "__notes__", [remedy])
     where = f" ({error.filename!r}{_free_space(error)})" if error.filename else ""
-    return f"{what[0].lower()}{what[1:]}{where}; the machine refused it; {remedy}"
+    return f"{what[0].lower()}{what[1:]}{where}; {notes[0]}"
 
 
 def _free_space(error: OSError) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib.util
 import ipaddress
 import os
@@ -14,7 +15,7 @@ from typing import Annotated
 import typer
 
 from videopoet.cli.base import Device, Model, app, check_folder, say
-from videopoet.errors import ConfigError
+from videopoet.errors import ConfigError, shown
 from videopoet.serving.keys import KEYS_VARIABLE, Keys, read_keys
 
 NEEDS = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
@@ -160,7 +161,11 @@ def _check_host(host: str, has_keys: bool, insecure: bool) -> None:
 
 def _listen(host: str, port: int) -> socket.socket:
     """A socket that listens, so that a port in use is an error before a model is loaded."""
-    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except (socket.gaierror, UnicodeError):  # the second is of a name that no host can have
+        what = f"no host {shown(host)} is known here"
+        raise _refused(errno.EADDRNOTAVAIL, what, "a name or an address of this machine fits; correct --host") from None
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -168,8 +173,21 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.listen(128)
     except OSError as error:
         listener.close()
-        raise OSError(error.errno, f"{os.strerror(error.errno or 0)} for {host} port {port}") from None
+        explained = {
+            errno.EADDRINUSE: (f"port {port} of {host} is in use", "one that is free fits; choose another --port"),
+            errno.EACCES: (f"port {port} of {host} is not for every user", "choose a --port from 1024 on"),
+            errno.EADDRNOTAVAIL: (f"{host} is no address of this machine", "one of its own fits; correct --host"),
+        }
+        said = os.strerror(error.errno or 0)
+        usual = f"{said} for {host} port {port}", "the machine refused it; choose another --host or --port"
+        raise _refused(error.errno, *explained.get(error.errno or 0, usual)) from None
     return listener
+
+
+def _refused(number: int | None, what: str, remedy: str) -> OSError:
+    error = OSError(number, what)
+    error.add_note(remedy)
+    return error
 
 
 def _open_soon(address: str) -> None:

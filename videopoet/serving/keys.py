@@ -86,7 +86,9 @@ def read_keys(path: Path | None) -> list[str]:
     if path is None:
         return keys
     if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise PermissionError(errno.EACCES, "other users can read the file of keys; chmod 600 it", path.name)
+        error = PermissionError(errno.EACCES, "other users can read the file of keys", path.name)
+        error.add_note("only its owner may; chmod 600 it")
+        raise error
     found = [line.strip() for line in path.read_text().splitlines()]
     found = [line for line in found if line and not line.startswith("#")]
     if not found:
