@@ -226,6 +226,52 @@ def test_a_body_that_is_no_json_object_is_refused(server, body):
     assert answer.status_code in (400, 422)
 
 
+@pytest.mark.parametrize("path", ["/v1/videos", "/v1/movies", "/v1/storyboards"])
+def test_broken_json_is_refused_with_its_place_at_every_address(server, path):
+    body = b'{\n  "idea": "a ball",\n  seed: 1\n}'
+    answer = server.client.post(path, content=body, headers={"Content-Type": "application/json"})
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"], error["param"]) == (422, "json_invalid", None)
+    assert error["message"].startswith("the body is no JSON at line 3, column 3: expecting property name ")
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b'{"prompt": "a', "line 1, column 12: unterminated string; "),
+        (b'{"seed": NaN}', "NaN is a number that JSON does not have"),
+        (b'{"prompt": "\xff"}', "no text at byte 12"),
+        (b"[" * LIMIT, "nested too deeply"),
+        (b"[]", "not a JSON object"),
+    ],
+)
+def test_what_is_wrong_with_a_body_is_said(server, body, words):
+    answer = server.client.post("/v1/videos", content=body, headers={"Content-Type": "application/json"})
+    assert (answer.status_code, code(answer)) == (422, "json_invalid")
+    assert words in answer.json()["error"]["message"]
+
+
+def test_a_reference_in_a_form_that_is_broken_is_named(server):
+    answer = server.client.post("/v1/videos", data={"image": '{"id" "x"}'})
+    assert (answer.status_code, code(answer)) == (422, "json_invalid")
+    assert answer.json()["error"]["message"].startswith("image is no JSON at line 1, column 7: ")
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/videos", {"prompt": "a", "font": 1}),
+        ("/v1/movies", {"storyboard": {"scenes": [{"prompt": "a"}]}, "font": 1}),
+        ("/v1/storyboards", {"idea": "a", "font": 1}),
+    ],
+)
+def test_an_unknown_field_has_one_code_at_every_address(server, path, body):
+    answer = server.client.post(path, json=body)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"], error["param"]) == (422, "unknown_field", "font")
+    assert error["message"].startswith("unknown field 'font'; ")
+
+
 @pytest.mark.parametrize(
     ("data", "expected"),
     [

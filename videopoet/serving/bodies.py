@@ -73,21 +73,36 @@ async def read(request: Request, storage: Storage) -> AsyncIterator[Body]:
             file.unlink(missing_ok=True)
 
 
-def parse_json(data: bytes) -> dict[str, Any]:
-    """A JSON object.
+def parse_json(data: bytes, what: str = "the body") -> dict[str, Any]:
+    """A JSON object; `what` is what messages call it.
 
     Raises:
         TaskError: It is something else.
     """
     try:
         value = json.loads(data, parse_constant=_refuse_constant)
+    except json.JSONDecodeError as error:
+        raise broken_json(error, what) from None
+    except UnicodeDecodeError as error:
+        raise TaskError(f"{what} is no text at byte {error.start}; encode it as UTF-8", code="json_invalid") from None
     except (ValueError, RecursionError):
-        value = None
+        raise TaskError(
+            f"{what} is nested too deeply, or a number in it has too many digits; make it simpler", code="json_invalid"
+        ) from None
     if not isinstance(value, dict):
         raise TaskError(
-            "the body is not a JSON object; one with the fields of the request fits; correct it", code="json_invalid"
+            f"{what} is not a JSON object; one with the fields of the request fits; correct it", code="json_invalid"
         )
     return value
+
+
+def broken_json(error: json.JSONDecodeError, what: str = "the body") -> TaskError:
+    """Where text stops being JSON, and why."""
+    why = error.msg.removesuffix(" at").removesuffix(" starting")
+    return TaskError(
+        f"{what} is no JSON at line {error.lineno}, column {error.colno}: {why[:1].lower()}{why[1:]}; correct it there",
+        code="json_invalid",
+    )
 
 
 def kind_of(file: Path) -> str:
@@ -150,7 +165,7 @@ async def _read_form(request: Request, storage: Storage, body: Body) -> None:
         for name in [name for name in body.fields if name in MEDIA_FIELDS]:
             text = body.fields[name]
             if isinstance(text, str) and text.lstrip().startswith("{"):
-                body.fields[name] = parse_json(text.encode())
+                body.fields[name] = parse_json(text.encode(), name)
         await run_in_threadpool(_take_data_urls, body, storage)
 
 
@@ -189,4 +204,7 @@ def _take_data_urls(body: Body, storage: Storage) -> None:
 
 
 def _refuse_constant(name: str) -> Any:
-    raise ValueError(name)
+    raise TaskError(
+        f"{name} is a number that JSON does not have; finite ones fit; correct it or leave the field out",
+        code="json_invalid",
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import logging
 from typing import Any
 
@@ -20,6 +21,7 @@ from videopoet.errors import (
     VideoPoetError,
     is_out_of_memory,
 )
+from videopoet.serving.bodies import broken_json
 
 log = logging.getLogger("videopoet.serving")
 BY_CLASS = {ConfigError: 400, TaskError: 400, MediaError: 400, DataError: 500, CheckpointError: 503}
@@ -114,6 +116,16 @@ async def on_error(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error, RequestValidationError):
         first = error.errors()[0]
         name, reason = str(first["loc"][-1])[:60], first["msg"]
+        if first["type"] == "json_invalid":  # its place is the number of a character
+            return answer(broken_json(json.JSONDecodeError(first["ctx"]["error"], error.body, first["loc"][-1])))
+        if first["type"] == "extra_forbidden":
+            return answer(
+                TaskError(
+                    f"unknown field '{name}'; /openapi.json lists those there are; correct the name or leave it out",
+                    code="unknown_field",
+                ),
+                name,
+            )
         message = f"{name} is {str(first['input'])[:60]!r}; {reason[:1].lower()}{reason[1:]}; correct it"
         return JSONResponse(envelope(422, "type", message, name), 422)
     if isinstance(error, HTTPException):
