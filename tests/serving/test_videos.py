@@ -205,6 +205,21 @@ def test_pictures_are_made_as_many_as_are_asked_for(running):
     assert [running.look(picture["id"])["seed"] for picture in made] == [7, 8]
 
 
+@pytest.mark.parametrize("seed", ["7", " +7 ", 7.0])
+def test_each_picture_has_a_seed_of_its_own_however_the_first_is_given(running, seed):
+    how = {"data": {"prompt": "a ball", "n": "2", "seed": seed}} if isinstance(seed, str) else {}
+    made = running.client.post(
+        "/v1/images/generations", **(how or {"json": {"prompt": "a ball", "n": 2, "seed": seed}})
+    )
+    assert [running.look(picture["id"])["seed"] for picture in made.json()["data"]] == [7, 8]
+
+
+@pytest.mark.parametrize("seed", [True, "seven", -1])
+def test_a_seed_that_is_none_is_refused_for_several_pictures_too(running, seed):
+    answer = running.post("/v1/images/generations", prompt="a ball", n=2, seed=seed)
+    assert answer.status_code in (400, 422) and answer.json()["error"]["param"] == "seed"
+
+
 def test_a_sound_is_made_from_words_and_of_a_clip(running, clip):
     for fields in ({"prompt": "a red ball"}, {"video": {"id": clip["id"]}}):
         answer = running.post("/v1/audio/generations", **fields)

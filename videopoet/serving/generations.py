@@ -10,19 +10,20 @@ from typing import Any
 import anyio
 from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from videopoet.errors import TaskError
 from videopoet.serving import bodies
 from videopoet.serving.bodies import Body
-from videopoet.serving.fields import with_param
+from videopoet.serving.fields import Whole, with_param
 from videopoet.serving.jobs import Job
 from videopoet.serving.videos import ERRORS, LOOK_SECONDS, content, service_of, submit, submitted
 from videopoet.serving.views import JobView
 
 WAIT_SECONDS = 900.0
 MOST_PICTURES = 4
+_SEED = TypeAdapter(Whole)
 router = APIRouter(prefix="/v1", tags=["generations"], responses={**ERRORS, 504: ERRORS[503]})
 
 
@@ -60,8 +61,8 @@ async def images(request: Request) -> Pictures:
         try:
             for number in range(count):
                 values = dict(body.fields)
-                if count > 1 and isinstance(values.get("seed"), int):
-                    values["seed"] += number
+                if number:
+                    values["seed"] = _later(values.get("seed"), number)
                 one = Body(values, body.files if number == count - 1 else {})
                 jobs.append(await submit(request, one, default_task="text_to_image"))
         except BaseException:
@@ -137,6 +138,14 @@ def _whole(value: Any, name: str, most: int) -> int:
             name,
         )
     return number
+
+
+def _later(seed: Any, number: int) -> Any:
+    """The seed of a further picture, whether a form or JSON gave the first; what is none stays, to be refused."""
+    try:
+        return _SEED.validate_python(seed) + number
+    except ValidationError:
+        return seed
 
 
 def _only(body: Body, name: str, fitting: str) -> None:
