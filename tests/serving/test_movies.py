@@ -1,5 +1,6 @@
 """Movies over HTTP: storyboards written and refused, movies as jobs of the queue, scenes that are not made again."""
 
+import errno
 import re
 
 import pytest
@@ -107,6 +108,17 @@ def test_a_scene_that_the_model_cannot_make_fails_by_its_number(running):
     board = {**BOARD, "scenes": [SCENES[0], {**SCENES[1], "prompt": "a " * 70}]}
     job = running.ended(ask(running, board)["id"], "failed")
     assert job["error"]["message"].startswith("scene 2: the prompt has 70 tokens")
+
+
+def test_a_movie_whose_disk_is_full_says_so_and_the_worker_goes_on(running, monkeypatch):
+    def full(path, tensors):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("videopoet.checkpoint.save_tensors", full)
+        job = running.ended(ask(running)["id"], "failed")
+    assert job["error"]["code"] == "disk_full" and str(running.storage.folder) not in job["error"]["message"]
+    running.ended(ask(running)["id"])
 
 
 def test_a_movie_is_cancelled_and_the_worker_goes_on(running):
