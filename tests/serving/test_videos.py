@@ -160,6 +160,20 @@ def test_a_remix_keeps_what_its_source_was_given(running, png):
     assert kept == png
 
 
+def test_a_remix_of_what_is_deleted_meanwhile_is_refused_and_leaves_nothing(running, png, monkeypatch):
+    source = running.client.post("/v1/videos", files={"image": ("x.png", png)}, data={"seed": "1"}).json()
+    again = running.service.intake.again
+
+    def late(owner, job, body):
+        running.client.delete(f"/v1/videos/{source['id']}")
+        return again(owner, job, body)
+
+    monkeypatch.setattr(running.service.intake, "again", late)
+    answer = running.post(f"/v1/videos/{source['id']}/remix", seed=2)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "job_unknown")
+    assert list(running.storage.incoming.iterdir()) == []
+
+
 def test_jobs_are_listed_page_by_page(running, clip):
     made = [running.made(prompt="a star", seed=seed)["id"] for seed in (1, 2)]
     page = running.client.get("/v1/videos", params={"limit": 2}).json()

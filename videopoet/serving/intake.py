@@ -107,7 +107,10 @@ class Intake:
         for name in source.request["inputs"]:
             if name not in body.files and not isinstance(body.fields.get(name), dict):
                 body.files[name] = self.storage.new_upload()
-                body.files[name].write_bytes(self.storage.input(source.id, name).read_bytes())
+                try:
+                    body.files[name].write_bytes(self.storage.input(source.id, name).read_bytes())
+                except FileNotFoundError:
+                    raise _removed() from None
         return self.submit(owner, body, remixed=source)
 
     def make_room(self) -> None:
@@ -194,10 +197,7 @@ class Intake:
         except BaseException as error:
             self.storage.remove(job_id)
             if isinstance(error, FileNotFoundError):
-                raise TaskError(
-                    "a result that is named has just been removed; one that is still there fits; choose another",
-                    code="job_unknown",
-                ) from None
+                raise _removed() from None
             raise
 
     @staticmethod
@@ -240,3 +240,9 @@ class Intake:
                     target,
                 )
         return targets
+
+
+def _removed() -> TaskError:
+    return TaskError(
+        "a job that is named has just been removed; one that is still there fits; choose another", code="job_unknown"
+    )
