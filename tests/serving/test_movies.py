@@ -50,6 +50,16 @@ def test_a_movie_is_a_job_whose_result_is_a_clip(running, tmp_path):
     assert job["id"] in [one["id"] for one in listed]
 
 
+def test_a_movie_s_file_does_not_say_how_it_was_made_where_that_is_asked_for(running, tmp_path):
+    kept = []
+    for how in ({}, {"metadata": False}):
+        job = running.ended(ask(running, **how)["id"])
+        (tmp_path / "movie.mp4").write_bytes(running.client.get(f"/v1/videos/{job['id']}/content").content)
+        kept.append(bool(probe(tmp_path / "movie.mp4").metadata))
+        assert job["metadata"]["storyboard"]["title"] == "A Ball"
+    assert kept == [True, False]
+
+
 def test_unchanged_scenes_come_from_the_movie_before(running):
     first = running.ended(ask(running)["id"])
     board = {**BOARD, "scenes": [SCENES[0], {**SCENES[1], "prompt": "a blue ball"}], "title": ""}

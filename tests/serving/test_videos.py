@@ -174,6 +174,25 @@ def test_a_remix_of_what_is_deleted_meanwhile_is_refused_and_leaves_nothing(runn
     assert list(running.storage.incoming.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("kind", "task"), [("mp4", "text_to_video"), ("png", "text_to_image"), ("wav", "text_to_audio")]
+)
+def test_how_a_result_was_made_stays_out_of_its_file_where_that_is_asked_for(running, tmp_path, kind, task):
+    def told(job):
+        path = tmp_path / f"{job['id']}.{kind}"
+        path.write_bytes(running.client.get(f"/v1/videos/{job['id']}/content").content)
+        return path.read_bytes().count(b"a red ball")
+
+    usual = running.made(task=task, prompt="a red ball", seed=1)
+    asked = running.client.post("/v1/videos", data={"task": task, "prompt": "a red ball", "metadata": "false"}).json()
+    without = running.ended(asked["id"])
+    remixed = running.made(f"/v1/videos/{without['id']}/remix", seed=2)
+    with_again = running.made(f"/v1/videos/{without['id']}/remix", metadata=True)
+    assert [told(job) for job in (usual, without, remixed, with_again)] == [1, 0, 0, 1]
+    assert without["metadata"]["prompt"] == "a red ball" and without["settings"]["metadata"] is False
+    assert "metadata" not in usual["settings"]
+
+
 def test_jobs_are_listed_page_by_page(running, clip):
     made = [running.made(prompt="a star", seed=seed)["id"] for seed in (1, 2)]
     page = running.client.get("/v1/videos", params={"limit": 2}).json()
@@ -244,9 +263,9 @@ def test_tasks_say_what_forms_need(running):
     tasks = {task["name"]: task for task in running.client.get("/v1/tasks").json()["data"]}
     assert tasks.keys() == TASKS.keys()
     names = {task: {setting["name"] for setting in tasks[task]["settings"]} for task in tasks}
-    assert {"seconds", "camera", "size", "sound", "seed", "guidance_scale"} <= names["text_to_video"]
+    assert {"seconds", "camera", "size", "sound", "seed", "guidance_scale", "metadata"} <= names["text_to_video"]
     assert not {"seconds", "camera", "sound"} & names["text_to_image"]
-    assert not {"guidance_scale", "size"} & names["video_captioning"]
+    assert not {"guidance_scale", "size", "metadata"} & names["video_captioning"]
     seconds = next(one for one in tasks["text_to_video"]["settings"] if one["name"] == "seconds")
     assert (seconds["default"], seconds["most"]) == (2.125, 60)
     mask = next(one for one in tasks["inpainting"]["inputs"] if one["name"] == "mask")

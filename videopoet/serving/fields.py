@@ -81,6 +81,7 @@ class Fields(BaseModel):
     )
     upscale: Whole | None = Field(default=None, **RANGES["upscale"].bounds)
     sound: bool | None = Field(default=None, description="Make the sound of a clip too.")
+    metadata: bool = Field(default=True, description="Keep prompt, seed, model and settings in the file.")
     box: Annotated[list[Number], BeforeValidator(_four)] | None = Field(
         default=None, min_length=4, max_length=4, description="Left, top, right, bottom, as shares or in pixels."
     )
@@ -123,7 +124,10 @@ _RANGE = ("greater_than_equal", "less_than_equal", "too_long", "too_short", "str
 
 @dataclass(frozen=True)
 class Asked:
-    """A request for a job, read: `fields` are those of `Request` but for media; the rest the server looks at."""
+    """A request for a job, read.
+
+    `fields` are those of `Request` but for media, and `metadata` where it is off; the rest the server looks at.
+    """
 
     task: str
     fields: dict[str, Any]
@@ -163,6 +167,8 @@ def parse(values: dict[str, Any], media: dict[str, str], default_task: str | Non
         )
     if found.size is not None:
         fields |= _sides(found.size, fields)
+    if not found.metadata:
+        fields["metadata"] = False
     return Asked(task.name, fields, found.model, found.fps)
 
 
@@ -175,6 +181,7 @@ def request_of(task: str, fields: dict[str, Any], media: dict[str, Path]) -> Req
     if "box" in fields:
         fields = {**fields, "box": tuple(int(side) if side == int(side) else side for side in fields["box"])}
     values: dict[str, Any] = {**fields, **media}
+    values.pop("metadata", None)  # which is about the file alone
     return Request(task=task, **values)
 
 

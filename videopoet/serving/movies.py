@@ -74,6 +74,7 @@ class MovieRequest(BaseModel):
     takes_of: str | None = Field(
         default=None, max_length=80, description="An earlier movie, whose unchanged scenes are not made again."
     )
+    metadata: bool = Field(default=True, description="Keep storyboard, model and settings in the file.")
 
 
 @router.get("/storyboards", operation_id="describe_storyboards")
@@ -133,6 +134,7 @@ def create(request: Request, asked: MovieRequest) -> JobView:
                 "takes_of",
             )
     fields = {"prompt": board.title or board.scenes[0].prompt, "seconds": seconds, "seed": board.seed}
+    fields |= {} if asked.metadata else {"metadata": False}
     job = service.jobs.add(
         new_id(),
         owner,
@@ -170,7 +172,7 @@ def make(poet: VideoPoet, storage: Storage, job: Job, on_step: Callable[[int, in
         return storage.result(job.id, job.attempts, name)
 
     seen = _Seen(movie)
-    write_parts(seen, place("video.mp4"), movie.metadata)
+    write_parts(seen, place("video.mp4"), movie.metadata if job.request["fields"].get("metadata", True) else None)
     files = {"video": "video.mp4", "thumbnail": "thumbnail.png", "spritesheet": "spritesheet.png"}
     Image(seen.thumbnail).save(place("thumbnail.png"))
     Image(previews.spritesheet(torch.stack(seen.small, dim=1))).save(place("spritesheet.png"))

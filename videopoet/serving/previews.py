@@ -37,8 +37,13 @@ MOST_GIVEN = 32
 """Of frames that come all at once, since they were given, so many at the end are shown."""
 
 
-def write(result: Result, place: Callable[[str], Path]) -> dict[str, Any]:
+def write(result: Result, place: Callable[[str], Path], metadata: bool = True) -> dict[str, Any]:
     """Write a result's files, where `place` says; what there is, as plain values for the queue.
+
+    Args:
+        result: What a job became.
+        place: The path of a file by its name.
+        metadata: Keep in the file how it was made.
 
     Raises:
         OSError: The disk is full.
@@ -47,7 +52,7 @@ def write(result: Result, place: Callable[[str], Path]) -> dict[str, Any]:
     facts: dict[str, Any] = {"kind": "text" if isinstance(media, str) else type(media).__name__.lower()}
     name = MAIN[facts["kind"]]
     place(name).parent.mkdir(parents=True, exist_ok=True)
-    result.save(place(name))
+    result.save(place(name), metadata=metadata)
     files = {facts["kind"]: name}
     if isinstance(media, str):
         facts["text"] = media

@@ -141,6 +141,7 @@ _SAMPLES: dict[str, Any] = {
     "top_p": 0.9,
     "top_k": 10,
     "sound": False,
+    "metadata": False,
 }
 """A value that fits each setting that a form can offer."""
 _MEDIA = ("image", "video", "audio", "depth", "mask")
@@ -181,7 +182,7 @@ def _setting_view(name: str, task: Task, model: dict[str, Any] | None) -> dict[s
         return {"name": name, "kind": "choice", "choices": list(CAMERA_MOVES), "default": None}
     if name == "upscale":
         return {"name": name, "kind": "choice", "choices": [2, 4], "default": None}
-    if name == "sound":
+    if name in ("sound", "metadata"):
         return {"name": name, "kind": "switch", "default": True}
     if name == "negative_prompt":
         return {"name": name, "kind": "text", "default": None}
@@ -194,9 +195,11 @@ def _setting_view(name: str, task: Task, model: dict[str, Any] | None) -> dict[s
 
 
 def _fits(task: Task, name: str, model: dict[str, Any] | None) -> bool:
-    """Whether a request of that task may have that setting: `Request` itself says so."""
+    """Whether a request of that task may have that setting: `Request` itself says so, but of what is about files."""
     if name == "upscale" and not (model or {}).get("upscales"):
         return False
+    if name == "metadata":
+        return task.gives != ("text",)
     given: dict[str, Any] = {need: "words" if need == "prompt" else Path(need) for need in task.requires}
     if "prompt" in task.takes:
         given["prompt"] = "words"

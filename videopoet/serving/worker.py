@@ -172,7 +172,11 @@ class Worker:
         """Files first, then the row that names them; without the row nobody sees them."""
         if job.id not in self._held:
             return
-        written = previews.write(result, lambda name: self.storage.result(job.id, job.attempts, name))
+        written = previews.write(
+            result,
+            lambda name: self.storage.result(job.id, job.attempts, name),
+            metadata=job.request["fields"].get("metadata", True),
+        )
         self._complete(job, {**written, "metadata": result.metadata, "warnings": result.warnings})
 
     def _complete(self, job: Job, facts: dict[str, Any]) -> None:

@@ -45,7 +45,7 @@ export const storyboards = () => json("/v1/storyboards");
 /** A storyboard of an idea, and what of the idea is not in it. */
 export const writeStoryboard = (values) => posted("/v1/storyboards", values);
 /** Ask for the movie of a storyboard; scenes that another movie has are taken from there. */
-export const createMovie = (storyboard, takesOf) => posted("/v1/movies", { storyboard, ...(takesOf && { takes_of: takesOf }) });
+export const createMovie = (storyboard, takesOf, metadata) => posted("/v1/movies", { storyboard, metadata, ...(takesOf && { takes_of: takesOf }) });
 
 /** Whether a job would begin at once, and if not why. */
 export async function readiness() {

@@ -20,6 +20,7 @@ const LABELS = {
   start: "Begin at second",
   seconds: "Seconds",
   sound: "With sound",
+  metadata: "Keep in the file how it was made",
 };
 
 /** What a person has put in; it outlives a change of task, where the other task takes it too. */

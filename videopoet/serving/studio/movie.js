@@ -10,7 +10,7 @@ const FITS = { pad: "shown whole", crop: "cut to the shape" };
 const COUNTS = [1, 2, 3, 4, 5, 6, 8, 10, 12];
 
 /** What is being edited: an idea, the storyboard, and the movie whose scenes need not be made again. */
-const draft = { idea: "", count: 5, board: { title: "", scenes: [] }, warnings: [], takesOf: null };
+const draft = { idea: "", count: 5, board: { title: "", scenes: [] }, warnings: [], takesOf: null, metadata: true };
 Object.assign(draft, kept());
 let choices = null;
 
@@ -33,7 +33,7 @@ function keep() {
 /** Take over the storyboard of a movie, to change it; what stays as it is will not be made again. */
 export function take(job) {
   const board = structuredClone(job.settings.storyboard);
-  Object.assign(draft, { idea: board.idea ?? "", board, warnings: [], takesOf: job.id });
+  Object.assign(draft, { idea: board.idea ?? "", board, warnings: [], takesOf: job.id, metadata: job.settings.metadata !== false });
   keep();
 }
 
@@ -121,6 +121,7 @@ function look(redraw) {
       ),
     );
   const title = element("input", { type: "text", name: "title", maxlength: choices.longest_title, placeholder: "none", value: board.title ?? "", input: (event) => ((board.title = event.target.value.trim()), keep()) });
+  const metadata = element("input", { type: "checkbox", name: "metadata", checked: draft.metadata, change: (event) => ((draft.metadata = event.target.checked), keep()) });
   return element(
     "div",
     { class: "grid look" },
@@ -128,6 +129,7 @@ function look(redraw) {
     choice("shape", "shape", SHAPES, choices.defaults.shape),
     choice("fit", "picture", FITS, choices.defaults.fit),
     choice("transition", "between scenes", JOINS, choices.defaults.transition, "wide"),
+    element("label", { class: "field switch wide" }, metadata, element("span", { text: "keep in the file how it was made" })),
   );
 }
 
@@ -238,9 +240,9 @@ async function submit(make, made) {
   if (timeless >= 0) return note(`Scene ${timeless + 1} has no length; give its seconds.`);
   make.disabled = true;
   try {
-    const job = await api.createMovie(draft.board, draft.takesOf).catch((error) => {
+    const job = await api.createMovie(draft.board, draft.takesOf, draft.metadata).catch((error) => {
       if (error.param !== "takes_of") throw error;
-      return api.createMovie(draft.board, null); // the movie before was deleted, and its scenes with it
+      return api.createMovie(draft.board, null, draft.metadata); // the movie before was deleted, and its scenes with it
     });
     draft.takesOf = job.id;
     keep();
