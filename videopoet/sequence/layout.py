@@ -218,6 +218,16 @@ class Batch:
             latest[modality, time, row, column] = position
         return neighbours
 
+    def unpadded(self) -> list[Row]:
+        """The rows, which do not know any more where their pieces lie."""
+        columns = [self.tokens, self.modality, self.places, self.ranges, self.targets]
+        return [
+            Row(*(column[number, padding:] for column in columns), prefix_length=prefix_length, spans={})
+            for number, (padding, prefix_length) in enumerate(
+                zip(self.padding.tolist(), self.prefix_length.tolist(), strict=True)
+            )
+        ]
+
     def attention_mask(self, causal_prefix: bool = False) -> Tensor:
         """Which position (second to last axis) sees which (last axis), bool (B, 1, L, L). See `attention_mask`."""
         return attention_mask(self.tokens.shape[1], self.prefix_length, self.padding, causal_prefix)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from copy import deepcopy
 from pathlib import Path
 
 import torch
@@ -31,6 +32,7 @@ from videopoet.tokenizers.base import AudioTokenizer, VideoTokenizer
 from videopoet.tokenizers.magvit_v2 import MagvitV2
 from videopoet.training import adaptation, checkpoints, loop, next_token, run_folder, tokenizers
 from videopoet.training.adaptation import LoraConfig
+from videopoet.training.self_play import PairBatches, SelfPlay, SelfPlayConfig
 from videopoet.training.streams import Streams
 from videopoet.training.surroundings import Surroundings
 
@@ -61,6 +63,8 @@ class LanguageModelRun(BaseConfig):
     compile: bool = False
     """Have torch compile the layers: half a minute at the start of a run, and a third more steps a second on a CPU."""
     mixture: MixtureConfig
+    self_play: SelfPlayConfig | None = None
+    """Learn to prefer what is true to the answers of the model that `init_from` brings; None learns what is true."""
     training: loop.Config
     validation_tasks: tuple[str, ...] = ("text_to_video", "video_to_audio")
     """Tasks whose loss is measured on validation clips."""
@@ -108,6 +112,7 @@ def train(run: LanguageModelRun, around: Surroundings) -> None:
         for number, prompt in enumerate(prompts):
             poet.generate("text_to_video", prompt=prompt, seed=number, progress=False).save(folder / f"{number}.mp4")
 
+    before = deepcopy(model) if run.self_play is not None else None  # as it is now: no layer of it is compiled
     if run.recompute:
         model.recompute_layers()
     if run.compile:
@@ -120,18 +125,16 @@ def train(run: LanguageModelRun, around: Surroundings) -> None:
     known = TaskBatches(around.validation, run.mixture, *parts, run.training.seed, device)
     pool = known.pool(0, around.num_validation)
     _check_lengths(run.mixture, known, model, around)
-    objective = next_token.NextToken(
-        model,
-        [
-            known.batch(
-                find_task(task), min(8, around.num_validation), pool, runtime.generator("validation", task, number)
-            )
-            for task in run.validation_tasks
-            if pool.suited(find_task(task))
-            for number in range(-(-around.num_validation // 8))
-        ],
-        write_samples,
-    )
+    held_out = [
+        known.batch(find_task(task), min(8, around.num_validation), pool, runtime.generator("validation", task, number))
+        for task in run.validation_tasks
+        if pool.suited(find_task(task))
+        for number in range(-(-around.num_validation // 8))
+    ]
+    if run.self_play is None:
+        objective = next_token.NextToken(model, held_out, write_samples)
+    else:
+        objective = SelfPlay(run.self_play, model, held_out, write_samples)
 
     def made(seed: int | str) -> TaskBatches:
         return TaskBatches(around.world, run.mixture, *parts, seed, device)
@@ -148,6 +151,8 @@ def train(run: LanguageModelRun, around: Surroundings) -> None:
         Prefetched(streams, ranks.count(), num_ahead=a_pool, num_workers=1, end=num_batches) as ahead,
     ):
         batches = read or (ahead if device.type == "cpu" else streams)
+        if run.self_play is not None and before is not None:
+            batches = PairBatches(batches, before, vocabulary, settings, run.self_play, training.seed)
         around.train("language_model", objective, batches, training)
     if adapted is not None:
         adaptation.merge(adapted)

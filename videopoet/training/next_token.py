@@ -49,15 +49,10 @@ class NextToken(Objective):
 
     def losses(self, batch: TaskBatch) -> dict[str, Tensor]:
         """The same by the name that it has in the journal, and that of the draft head's guesses."""
-        rows = batch.rows
-        embeddings = self.model.embed(rows.tokens[:, :-1], rows.modality[:, :-1], rows.places[:, :-1])
-        mask = rows.attention_mask(self.model.causal_prefix)[:, :, :-1, :-1]
-        hidden = self.model(embeddings, mask, rows.positions[:, :-1])
-        chosen = rows.targets[:, 1:]
-        loss = self.model.loss(hidden[chosen], rows.tokens[:, 1:][chosen], rows.ranges[:, 1:][chosen]).mean()
-        losses = {f"loss_{batch.task}": loss}
+        hidden = states(self.model, batch.rows)
+        losses = {f"loss_{batch.task}": token_losses(self.model, batch.rows, hidden).mean()}
         if self.model.draft_head is not None:
-            losses[f"draft_loss_{batch.task}"] = self._draft_loss(rows, hidden)
+            losses[f"draft_loss_{batch.task}"] = self._draft_loss(batch.rows, hidden)
         return losses
 
     def _draft_loss(self, rows: Batch, hidden: Tensor) -> Tensor:
@@ -85,3 +80,17 @@ class NextToken(Objective):
             if self.write_samples:
                 self.write_samples(folder)
         return {name: sum(values) / len(values) for name, values in losses.items()}
+
+
+def states(model: LanguageModel, rows: Batch) -> Tensor:
+    """The model's last states at all positions but the last, (B, L - 1, D)."""
+    embeddings = model.embed(rows.tokens[:, :-1], rows.modality[:, :-1], rows.places[:, :-1])
+    mask = rows.attention_mask(model.causal_prefix)[:, :, :-1, :-1]
+    return model(embeddings, mask, rows.positions[:, :-1])
+
+
+def token_losses(model: LanguageModel, rows: Batch, hidden: Tensor | None = None) -> Tensor:
+    """Cross-entropy in nats, (N,), of all tokens that the model chooses, row by row; `hidden` are the `states`."""
+    hidden = states(model, rows) if hidden is None else hidden
+    chosen = rows.targets[:, 1:]
+    return model.loss(hidden[chosen], rows.tokens[:, 1:][chosen], rows.ranges[:, 1:][chosen])

@@ -70,6 +70,14 @@ class RunConfig(BaseConfig):
             raise ValueError(f"a size is named twice; {usual[0]}x{usual[1]} is the world's own")
         return self
 
+    @model_validator(mode="after")
+    def _plays_against_a_trained_model(self) -> Self:
+        if self.language_model.self_play is not None and self.init_from is None:
+            raise ValueError(
+                "language_model.self_play is set and init_from is not; self-play begins with a trained model; name one"
+            )
+        return self
+
 
 def train(
     config: RunConfig,
