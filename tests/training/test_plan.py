@@ -272,3 +272,20 @@ def test_a_draft_head_alone_can_be_planned():
     training = presets.tiny().language_model.training.model_copy(update={"frozen": ("backbone", "embedding")})
     both, alone = (of_language_model(planned(draft_width=48, **changes), 1) for changes in ({}, {"training": training}))
     assert alone.memory < both.memory and alone.flops < both.flops
+
+
+def test_self_play_has_twice_the_rows_and_the_model_as_it_was():
+    alone = [
+        "init_from=bundled",
+        "stages=[language_model]",
+        "language_model.mixture.shares=[{task: text_to_video, batch_size: 4, weight: 1}]",
+    ]
+    twice = [*alone[:2], alone[2].replace("batch_size: 4", "batch_size: 8")]
+    once, wide, plays = (
+        next(stage for stage in plan.plan(override(presets.small(), settings)) if stage.stage == "language_model")
+        for settings in (alone, twice, [*alone, "language_model.self_play={}"])
+    )
+    weights = 4 * sum(plays.parameters.values())
+    assert plays.memory == wide.memory + weights > once.memory + weights
+    assert plays.tokens == wide.tokens
+    assert plays.flops > wide.flops

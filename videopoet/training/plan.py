@@ -204,16 +204,25 @@ def _language_model(config: RunConfig, parts: PlannedParts, gpus: int, teraflops
             if model.draft_head is not None:
                 around = torch.tensor(layout.batch_rows([row], vocabulary.special("<pad>")).neighbours)
                 drafted = _choices(row, row.targets & (around >= 0).any(dim=1))
-            key = (share.batch_size, len(row.tokens), _choices(row, row.targets), drafted)
+            plays = run.self_play is not None and task.name in run.self_play.tasks
+            num_rows = share.batch_size * (2 if plays else 1)
+            key = (num_rows, len(row.tokens), _choices(row, row.targets), drafted)
             if key not in costs:
                 costs[key] = step_costs.rows_cost(model, *key[:3], run.training.bf16, gpus, drafted)
             # Sound, and views that are changed in pixels, are tokenized for each batch.
             views = (*task.given, *task.predict)
             encoding = seen * sum(view.change is not None for view in views)
             encoding += heard * task.hears
-            cost = replace(costs[key], flops=costs[key].flops + share.batch_size * encoding)
-            batches.append(_Batch(share.weight * often, share.batch_size * len(row.tokens), cost))
-    return _stage("language_model", model, None, run.training, batches, pool, gpus, teraflops, model.layers)
+            # A step passes over both rows of a pair three times. The model as it was passes over the own answer and the
+            # row without a prompt while it answers, and over both rows to weigh them.
+            flops = costs[key].flops * (10 / 6 if plays else 1)
+            cost = replace(costs[key], flops=flops + share.batch_size * encoding)
+            batches.append(_Batch(share.weight * often, num_rows * len(row.tokens), cost))
+    plan = _stage("language_model", model, None, run.training, batches, pool, gpus, teraflops, model.layers)
+    if run.self_play is not None:
+        as_it_was = _bytes(_parameters(model))  # every process has all of it
+        plan = replace(plan, memory=plan.memory + as_it_was, memory_sharded=plan.memory_sharded + as_it_was)
+    return plan
 
 
 def _super_resolution(config: RunConfig, parts: PlannedParts, gpus: int, teraflops: float) -> StagePlan:
