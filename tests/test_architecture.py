@@ -17,6 +17,7 @@ ROWS = (
     ("pretrained",),
     ("runtime",),
     ("ranks",),
+    ("locks",),
     ("media", "nn"),
     ("tokenizers", "text_encoders", "sequence", "models"),
     ("data", "generation"),

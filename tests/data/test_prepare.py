@@ -1,4 +1,5 @@
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import time
 import pytest
 import torch
 
+from videopoet import locks
 from videopoet.data import prepare as preparation
 from videopoet.data.clips import Config, grouped
 from videopoet.data.combine import Split
@@ -140,6 +142,24 @@ def test_a_run_that_is_killed_goes_on_to_the_same_dataset(two, tmp_path, monkeyp
     assert finished == {path: path.stat().st_mtime_ns for path in finished}
     prepare(two, tmp_path / "whole", SMALL, workers=1)
     assert files_of(output) == files_of(tmp_path / "whole")
+
+
+def test_two_processes_do_not_prepare_into_one_folder(two, tmp_path):
+    output = tmp_path / "data"
+    prepare(two, output, SMALL)
+    before = files_of(output)
+    handle = locks.hold(output)
+    with pytest.raises(ConfigError, match="another process prepares footage into.*--output") as caught:
+        prepare(two, output, SMALL)
+    os.close(handle)
+    assert caught.value.code == "dataset_in_use" and files_of(output) == before
+    prepare(two, output, SMALL)
+
+
+def test_a_folder_that_cannot_be_locked_is_prepared_with_a_warning(two, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(locks, "hold", lambda folder: (_ for _ in ()).throw(OSError(95, "Not supported")))
+    assert prepare(two, tmp_path / "data", SMALL)["clips"]["kept"] == 2
+    assert "cannot be locked" in caplog.text
 
 
 def test_a_shard_that_was_changed_is_made_again(two, tmp_path):

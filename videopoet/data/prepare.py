@@ -11,19 +11,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import threading
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from videopoet import checkpoint, runtime
+from videopoet import checkpoint, locks, runtime
 from videopoet.data.captioner import Captioner
 from videopoet.data.clips import Clip, Config
 from videopoet.data.cluster import Engine, run_on_ray
@@ -76,12 +78,16 @@ def prepare(
 
     Raises:
         DataError: The footage cannot be listed, or nothing of it can be trained on.
-        ConfigError: The captioner cannot be loaded, there is no such cluster, or the output holds other clips.
+        ConfigError: The captioner cannot be loaded, there is no such cluster, or the output holds other clips or is
+            being prepared by another process.
         OSError: The disk is full, or the output cannot be written.
     """
     config, output = config or Config(), Path(output)
-    _check_kept(output, config)
-    with Listing(footage, captions, allow_outside=allow_outside, kinds=kinds) as listing:
+    with (
+        _held(output),
+        Listing(footage, captions, allow_outside=allow_outside, kinds=kinds) as listing,
+    ):
+        _check_kept(output, config)
         total = len(listing)
         names: list[str] = []
 
@@ -98,9 +104,9 @@ def prepare(
             for num_sources in done:
                 advance(num_sources)
         counts = combine(output, names, config, total, listing.num_others)
-    for folder in (output / PARTS).iterdir():
-        if folder.name not in names:
-            shutil.rmtree(folder)
+        for folder in (output / PARTS).iterdir():
+            if folder.name not in names:
+                shutil.rmtree(folder)
     if counts["sources"]["kept"] == 0:
         raise DataError(
             f"none of {total} sources gave anything to train on; '{output / REJECTS}' says why for each; correct them, "
@@ -121,6 +127,36 @@ def parts(sources: Iterable[Source], config: Config) -> Iterator[Part]:
             waiting = []
     if waiting:
         yield _part(waiting, config)
+
+
+@contextmanager
+def _held(output: Path) -> Iterator[None]:
+    """Keep other processes out of a folder, which is made if it is not there, and goes again if nothing came into it.
+
+    Raises:
+        ConfigError: Another process prepares into it.
+    """
+    is_new = not output.exists()
+    output.mkdir(parents=True, exist_ok=True)
+    handle = None
+    try:
+        handle = locks.hold(output)
+    except BlockingIOError:
+        raise ConfigError(
+            f"another process prepares footage into '{output}'; one at a time can; wait for it, end it, or choose "
+            "another --output",
+            code="dataset_in_use",
+        ) from None
+    except OSError as error:
+        logging.getLogger(__name__).warning("'%s' cannot be locked (%s): prepare nothing else into it", output, error)
+    try:
+        yield
+    finally:
+        if is_new:
+            with suppress(OSError):  # It holds something, as it should.
+                output.rmdir()
+        if handle is not None:
+            os.close(handle)
 
 
 def _check_kept(output: Path, config: Config) -> None:
