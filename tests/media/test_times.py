@@ -5,9 +5,12 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+import torch
 
+from videopoet.data.reel import Reel
 from videopoet.errors import MediaError
 from videopoet.media.files import read_video
+from videopoet.media.types import Audio, Video
 
 RATE, SOUND_RATE = 25, 48_000
 PACKET = 188
@@ -91,3 +94,31 @@ def test_times_that_begin_again_in_one_track_alone_are_refused(tmp_path):
     with pytest.raises(MediaError, match="begin again after 4.*convert it to mp4") as caught:
         read_video(tmp_path / "broken.ts")
     assert caught.value.code == "times_begin_again"
+
+
+def test_sound_that_is_there_twice_does_not_drift(tmp_path):
+    """Each second of sound holds a tenth and a half of one more than its times leave room for."""
+    path, rate = tmp_path / "clip.mkv", 8000
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("ffv1", rate=RATE)
+        video.width = video.height = 16
+        video.pix_fmt = "gray"
+        sound = container.add_stream("pcm_s16le", rate=rate, layout="mono")
+        for k in range(6 * RATE):
+            picture = av.VideoFrame.from_ndarray(np.zeros((16, 16), np.uint8), format="gray")
+            picture.pts, picture.time_base = k, Fraction(1, RATE)
+            container.mux(video.encode(picture))
+            if k % RATE == 0:
+                samples = np.zeros((1, round(1.15 * rate)), np.int16)
+                samples[0, rate // 2 : rate // 2 + 100] = 25_000
+                block = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
+                block.sample_rate, block.pts, block.time_base = rate, k // RATE * rate, Fraction(1, rate)
+                container.mux(sound.encode(block))
+        container.mux(video.encode(None))
+        container.mux(sound.encode(None))
+    expected = pytest.approx([k + 0.5 for k in range(6)], abs=0.11)
+    assert clicks(read_video(path)) == expected
+    reel = Reel(path, RATE, 16_000, ((16, 16),))
+    assert len(list(reel)) == 6 * RATE
+    heard = reel.sound.take(0.0, 6 * 16_000)
+    assert clicks(Video(torch.zeros(3, 1, 16, 16, dtype=torch.uint8), RATE, Audio(heard[None], 16_000))) == expected

@@ -23,7 +23,8 @@ from videopoet.media.selection import num_ticks
 LONG = Limits(frames=3_000_000, seconds=12 * 3600.0, output_bytes=1 << 40, deadline_seconds=300.0)
 """Footage may be hours long: it is never in memory as a whole. The decoder may take twenty minutes of a processor."""
 GAP = 0.1
-"""Seconds of sound that must be missing from a file before silence is put in their place."""
+"""Seconds of sound that must be missing from a file before silence is put in their place, or be there twice before the
+second time is left out."""
 
 
 class Sound:
@@ -58,9 +59,11 @@ class Sound:
         """Append a piece that begins at `time`, in the file's own time."""
         samples = torch.frombuffer(data, dtype=torch.float32).view(-1, self.channels).mean(1)
         start = round((time - (self.origin or 0.0)) * self.rate)
-        # Times of pieces are rounded in many files; they follow one another unless much is missing.
-        if self._end is not None and start - self._end <= GAP * self.rate:
+        # Times of pieces are rounded in many files; they follow one another unless they are far off.
+        if self._end is not None and abs(start - self._end) <= GAP * self.rate:
             start = self._end
+        elif self._end is not None and start < self._end:
+            samples, start = samples[self._end - start :], self._end
         self._blocks.append((start, samples))
         self._end = start + len(samples)
 

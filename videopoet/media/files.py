@@ -37,7 +37,8 @@ MAX_SAMPLE_RATE = 384_000
 MAX_SIDE = 8192
 MAX_START = 1e6
 SOUND_GAP = 0.1
-"""Seconds of sound that must be missing from a file before silence is put in their place."""
+"""Seconds of sound that must be missing from a file before silence is put in their place, or be there twice before the
+second time is left out."""
 
 WRITERS = {
     Video: {".mp4": encoder.write_mp4, ".gif": encoder.write_gif, ".mkv": encoder.write_mkv},
@@ -297,10 +298,11 @@ def _sound(path: Path, decoded: Decoded, origin: float, max_seconds: float) -> A
         if position >= most:
             break
         gap = min(round((time - origin) * rate), most) - position
-        silence = gap if gap > SOUND_GAP * rate else 0
+        gap = gap if abs(gap) > SOUND_GAP * rate else 0
         part = torch.frombuffer(piece, dtype=torch.float32).view(-1, channels)
-        parts.append(F.pad(part, (0, 0, silence, 0)))
-        position += silence + len(part)
+        part = F.pad(part, (0, 0, max(gap, -len(part)), 0))
+        parts.append(part)
+        position += len(part)
     samples = torch.cat(parts) if parts else torch.zeros(0, channels)  # (S, C)
     samples = F.pad(samples, (0, 0, max(first, -len(samples)), 0))[:most].t()  # (C, S)
     if not samples.isfinite().all():
