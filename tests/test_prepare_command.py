@@ -37,3 +37,14 @@ def test_a_dataset_is_made_and_its_counts_are_printed(tmp_path, capsys):
     assert run(command) == 0
     printed = capsys.readouterr().out
     assert printed.splitlines()[:-1] == lines(counts) and "3 = " in printed
+
+
+def test_rejects_that_the_next_run_tries_again_are_counted(tmp_path, capsys):
+    assert run(["toybox", "--count", "2", "-o", str(tmp_path / "footage")]) == 0
+    command = ["prepare", str(tmp_path / "footage"), "-o", str(tmp_path / "data"), "--size", "32x32", "--json"]
+    assert run(command) == 0
+    counts = json.loads(capsys.readouterr().out)
+    assert not any(line.startswith("again") for line in lines(counts))
+    counts["rejects"] |= {"media_unreadable": 2, "static": 5}
+    counts["sounds"]["rejects"] = {"decoder_crashed": 1}
+    assert "again   3 of the rejects may be the machine's fault; the same command tries them again" in lines(counts)

@@ -17,7 +17,7 @@ from videopoet.data.prepare import parts, prepare
 from videopoet.data.shards import Shards, read_lines
 from videopoet.data.sources import Source
 from videopoet.errors import ConfigError, DataError, MediaError
-from videopoet.media import files
+from videopoet.media import files, sandbox
 from videopoet.media.types import Audio, Image, Video
 
 SMALL = Config(height=32, width=32, num_frames=9, frame_rate=8.0)
@@ -160,6 +160,24 @@ def test_a_folder_that_cannot_be_locked_is_prepared_with_a_warning(two, tmp_path
     monkeypatch.setattr(locks, "hold", lambda folder: (_ for _ in ()).throw(OSError(95, "Not supported")))
     assert prepare(two, tmp_path / "data", SMALL)["clips"]["kept"] == 2
     assert "cannot be locked" in caplog.text
+
+
+def test_what_failed_for_a_reason_that_may_pass_is_tried_again(two, tmp_path, monkeypatch):
+    output, opened = tmp_path / "data", sandbox._open
+    (two / "c.mp4").write_bytes((two / "a.mp4").read_bytes()[:700])
+
+    def failing(path):
+        if path.name == "b.mp4":
+            raise MediaError("b.mp4: it cannot be opened (input/output error)", code="media_unreadable")
+        return opened(path)
+
+    monkeypatch.setattr(sandbox, "_open", failing)
+    assert prepare(two, output, SMALL)["rejects"] == {"media_corrupt": 1, "media_unreadable": 1}
+    monkeypatch.undo()
+    assert prepare(two, output, SMALL)["rejects"] == {"media_corrupt": 1}
+    times = {path: path.stat().st_mtime_ns for path in output.glob("parts/*/*")}
+    prepare(two, output, SMALL)
+    assert times == {path: path.stat().st_mtime_ns for path in output.glob("parts/*/*")}
 
 
 def test_a_shard_that_was_changed_is_made_again(two, tmp_path):

@@ -112,6 +112,7 @@ def prepare(
 
 def lines(counts: dict[str, Any]) -> list[str]:
     """The counts for people: what came in, what was kept, what was rejected and why."""
+    from videopoet.data.prepare import PASSING
 
     def listed(named: dict[str, int]) -> str:
         return ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in named.items() if number)
@@ -137,4 +138,8 @@ def lines(counts: dict[str, Any]) -> list[str]:
         if (of := counts.get(name, {"found": 0}))["found"]:
             rows.append(f"{name:7} {told(of, of['rejects'])}")
             rows.append(f"        {of['captioned']} with a caption; split {listed(of['split']) or 'none'}")
+    of_all = [counts, *(counts.get(name, {}) for name in ("pictures", "sounds"))]
+    passing = sum(number for of in of_all for code, number in of.get("rejects", {}).items() if code in PASSING)
+    if passing:
+        rows.append(f"again   {passing} of the rejects may be the machine's fault; the same command tries them again")
     return [*rows, f"bytes   {counts['bytes'] / 1e6:.1f} MB"]

@@ -32,7 +32,7 @@ from videopoet.data.cluster import Engine, run_on_ray
 from videopoet.data.combine import DATASET, LISTS, PARTS, REJECTS, SOURCES, VERSION, combine
 from videopoet.data.manifest import Listing
 from videopoet.data.pictures_and_sounds import opened
-from videopoet.data.shards import ShardWriter, write_lines
+from videopoet.data.shards import ShardWriter, read_lines, write_lines
 from videopoet.data.sources import KINDS, Kind, Source
 from videopoet.errors import CheckpointError, ConfigError, DataError
 from videopoet.media.nursery import Nursery
@@ -41,6 +41,8 @@ MEAN_PART, LARGEST_PART = 16, 64
 """Sources in a part."""
 MOST_THREADS = 4
 """Of one decoder."""
+PASSING = frozenset({"media_unreadable", "media_missing", "media_timeout", "decoder_crashed", "library_missing"})
+"""Codes of rejects for which the machine may be at fault, and not the file: the next run tries again."""
 
 
 @dataclass(frozen=True)
@@ -209,8 +211,11 @@ def prepare_part(
     threads: int | None = None,
     nursery: Nursery | None = None,
 ) -> None:
-    """Prepare the sources of a part into a folder, unless it is there and whole; `threads` are those of a decoder."""
-    if folder.exists() and checkpoint.why_invalid(folder) is None:
+    """Prepare the sources of a part into a folder, unless it is there and whole, and nothing failed that may pass.
+
+    `threads` are those of a decoder.
+    """
+    if folder.exists() and checkpoint.why_invalid(folder) is None and not _may_pass(folder):
         return
     with checkpoint.atomic_folder(folder) as place:
         writer, rejects, read = ShardWriter(place, config.num_samples), [], []
@@ -234,6 +239,11 @@ def prepare_part(
                 write_lines(place / LISTS[kind], sorted(rows, key=in_order))
         write_lines(place / REJECTS, sorted(rejects, key=in_order))
         write_lines(place / SOURCES, read)
+
+
+def _may_pass(folder: Path) -> bool:
+    """Whether a part has rejects that another try may keep."""
+    return any(row["code"] in PASSING for row in read_lines(folder / REJECTS))
 
 
 def _part(sources: list[Source], config: Config) -> Part:
