@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import zlib
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -16,10 +17,12 @@ import pytest
 import torch
 from PIL import Image as Pillow
 
+from videopoet.data.reel import LONG
 from videopoet.errors import MediaError
 from videopoet.media import sandbox
 from videopoet.media.files import probe, read_audio, read_image, read_video
 from videopoet.media.protocol import Limits
+from videopoet.media.sandbox import stream
 
 
 def refused(read, path, code: str, **wanted) -> str:
@@ -267,6 +270,31 @@ def test_a_child_that_crashes_is_an_error_and_the_next_one_works(clip_path, monk
 def test_a_child_that_hangs_is_ended_at_the_deadline(clip_path, monkeypatch):
     as_child(monkeypatch, "while True: pass")
     refused(read_video, clip_path, "media_timeout", limits=Limits(deadline_seconds=0.5))
+
+
+BUSY = (
+    "import sys; from videopoet.media import decoder, protocol\n"
+    "decoder.confine(protocol.Request.from_json(sys.argv[1]).limits)\n"
+    "while True: pass"
+)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such limits")
+def test_a_child_that_used_up_its_processor_time_is_named_for_that(clip_path, monkeypatch):
+    as_child(monkeypatch, BUSY)
+    said = refused(read_video, clip_path, "media_timeout", limits=Limits(deadline_seconds=60, processors=1 / 60))
+    assert "took 1 s of a processor" in said
+
+
+def test_a_child_that_is_read_as_it_decodes_may_take_all_the_time_that_it_needs(clip_path, monkeypatch):
+    limits = replace(LONG, deadline_seconds=1.0)
+    unlimited = "import resource; sys.exit(7 * (resource.getrlimit(resource.RLIMIT_CPU)[0] == resource.RLIM_INFINITY))"
+    as_child(monkeypatch, BUSY.replace("while True: pass", unlimited))
+    with pytest.raises(MediaError, match="exit status 7"):
+        list(stream(clip_path, what="video", limits=limits))
+    as_child(monkeypatch, BUSY)
+    with pytest.raises(MediaError, match="did not end within 1 s"):
+        list(stream(clip_path, what="video", limits=limits))
 
 
 def test_a_confined_child_opens_no_file_and_no_connection(tmp_path):

@@ -5,6 +5,7 @@ A picture is read by `read_picture`.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterator
 from contextlib import closing
@@ -20,8 +21,8 @@ from videopoet.media.protocol import BEGIN, END, FRAME, SOUND, Limits
 from videopoet.media.sandbox import refusal, stream
 from videopoet.media.selection import num_ticks
 
-LONG = Limits(frames=3_000_000, seconds=12 * 3600.0, output_bytes=1 << 40, deadline_seconds=300.0)
-"""Footage may be hours long: it is never in memory as a whole. The decoder may take twenty minutes of a processor."""
+LONG = Limits(frames=3_000_000, seconds=12 * 3600.0, output_bytes=1 << 40, deadline_seconds=300.0, processors=math.inf)
+"""Footage may be hours long: it is never in memory as a whole. What hangs is found by its reader."""
 GAP = 0.1
 """Seconds of sound that must be missing from a file before silence is put in their place, or be there twice before the
 second time is left out."""

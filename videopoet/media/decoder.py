@@ -15,6 +15,9 @@ from typing import BinaryIO
 
 from videopoet.media.protocol import END, Channel, Limits, Refusal, Request
 
+SPARED = 5
+"""Seconds of a processor from the first signal that its time is over to the last."""
+
 
 def main() -> None:
     """Answer the request in the first argument about the file on standard input."""
@@ -57,18 +60,18 @@ def confine(limits: Limits) -> None:
         import resource
     except ImportError:  # Windows has no such limits; the parent's deadline and byte cap remain.
         return
-    for name, value in (
-        ("RLIMIT_AS", limits.memory_bytes),
-        ("RLIMIT_CPU", math.ceil(4 * limits.deadline_seconds)),
-        ("RLIMIT_FSIZE", 0),
-        ("RLIMIT_CORE", 0),
-        ("RLIMIT_NOFILE", 3),
-    ):
+    wanted = {"RLIMIT_AS": limits.memory_bytes, "RLIMIT_FSIZE": 0, "RLIMIT_CORE": 0, "RLIMIT_NOFILE": 3}
+    if math.isfinite(limits.processor_seconds):
+        wanted["RLIMIT_CPU"] = math.ceil(limits.processor_seconds)
+    for name, value in wanted.items():
         which = getattr(resource, name)
+        # At the soft limit of its time a process gets a signal that says so; the one at the hard limit says nothing.
+        most = value + SPARED if name == "RLIMIT_CPU" else value
         hard = resource.getrlimit(which)[1]
-        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        if hard != resource.RLIM_INFINITY:
+            value, most = min(value, hard), min(most, hard)
         try:
-            resource.setrlimit(which, (value, value))
+            resource.setrlimit(which, (value, most))
         except (ValueError, OSError):  # macOS refuses some of them.
             continue
 

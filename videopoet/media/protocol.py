@@ -51,7 +51,14 @@ class Limits:
     memory_bytes: int = 1 << 31
     """Address space of the child."""
     deadline_seconds: float = 120.0
-    """Wall time of the child; its processor time may be four times as long."""
+    """Wall time of the child, or where it is read as it decodes, of each wait for it."""
+    processors: float = 4.0
+    """How many times as long as the deadline its processor time may be; infinite where each wait has its deadline."""
+
+    @property
+    def processor_seconds(self) -> float:
+        """Processor time of the child."""
+        return self.processors * self.deadline_seconds
 
 
 @dataclass(frozen=True)

@@ -118,14 +118,14 @@ def _identify(path: Path, file: BinaryIO) -> formats.Format:
 
 
 def _run(path: Path, file: BinaryIO, request: Request) -> Decoded:
-    deadline = request.limits.deadline_seconds
+    limits = request.limits
     start = time.monotonic()
     decoded = Decoded()
     with started(file, request) as child:
-        timer = threading.Timer(deadline, child.kill)
+        timer = threading.Timer(limits.deadline_seconds, child.kill)
         timer.start()
         try:
-            for kind, content in _messages(child.stdout, request.limits):
+            for kind, content in _messages(child.stdout, limits):
                 if kind == FRAME:
                     decoded.frames.append(content)
                 elif kind == SOUND:
@@ -139,7 +139,7 @@ def _run(path: Path, file: BinaryIO, request: Request) -> Decoded:
         finally:
             timer.cancel()
             child.kill()
-    raise _failure(path, child, deadline, timed_out=time.monotonic() - start >= deadline)
+    raise _failure(path, child, limits, timed_out=time.monotonic() - start >= limits.deadline_seconds)
 
 
 def stream(path: str | Path, nursery: Nursery | None = None, **wanted: Any) -> Generator[tuple[bytes, Any], None, None]:
@@ -160,9 +160,8 @@ def stream(path: str | Path, nursery: Nursery | None = None, **wanted: Any) -> G
         found = _identify(path, file)
         os.lseek(file.fileno(), 0, os.SEEK_SET)
         request = Request(demuxer=found.demuxer, picture=found.picture, **wanted)
-        deadline = request.limits.deadline_seconds
         with (nursery.child if nursery is not None else started)(file, request) as child:
-            watch = _Watch(child, deadline)
+            watch = _Watch(child, request.limits.deadline_seconds)
             try:
                 messages = _messages(child.stdout, request.limits)
                 while (message := watch.next(messages)) is not None:
@@ -176,7 +175,7 @@ def stream(path: str | Path, nursery: Nursery | None = None, **wanted: Any) -> G
             finally:
                 watch.stop()
                 child.kill()
-    raise _failure(path, child, deadline, timed_out=watch.expired)
+    raise _failure(path, child, request.limits, timed_out=watch.expired)
 
 
 class _Watch:
@@ -256,13 +255,20 @@ def _messages(pipe: Any, limits: Limits) -> Iterator[tuple[bytes, Any]]:
     pipe.close()
 
 
-def _failure(path: Path, child: Child, deadline: float, timed_out: bool) -> MediaError:
-    if timed_out or -child.returncode == getattr(signal, "SIGXCPU", None):
+def _failure(path: Path, child: Child, limits: Limits, timed_out: bool) -> MediaError:
+    if not timed_out and -child.returncode == getattr(signal, "SIGXCPU", None):
         return refusal(
             path,
             "media_timeout",
-            f"decoding it did not end within {deadline:g} s; that is the most it may take; ask for less of it with "
-            "max_seconds, or convert it",
+            f"decoding it took {limits.processor_seconds:g} s of a processor; that is the most it may take; ask for "
+            "less of it with max_seconds, or convert it",
+        )
+    if timed_out:
+        return refusal(
+            path,
+            "media_timeout",
+            f"decoding it did not end within {limits.deadline_seconds:g} s; that is the most it may take; ask for less "
+            "of it with max_seconds, or convert it",
         )
     return refusal(
         path,
