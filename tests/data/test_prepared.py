@@ -68,6 +68,19 @@ def test_counting_goes_through_every_clip_of_the_split_and_round_again(dataset, 
     assert seen == train + train and len(world) == dataset[1]["split"]["train"]
 
 
+def test_what_is_measured_on_is_spread_over_all_clips_or_all_that_are_heard(prepared):
+    given = [(None, number in (5, 8)) for number in range(10)]
+    world = PreparedClips(prepared(*given, validation=0.01, keep=("duplicate",)), SMALL)
+    ids = lambda scenes: [world.dataset.row(scene.number)["source"] for scene in scenes]  # noqa: E731
+    everything = ids(world.scene(number) for number in range(len(world)))
+    assert len(everything) == 9
+    assert ids(world.spread(3)) == everything[::3]
+    assert ids(world.spread(9)) == everything and ids(world.spread(11)) == everything + everything[:2]
+    heard = [world.dataset.row(scene.number)["heard"] for scene in world.spread(4, heard=True)]
+    assert heard == 4 * ["sound"] and set(ids(world.spread(4, heard=True))) <= {"5.mp4", "8.mp4"}
+    assert toybox.ToyBox().spread(2) == [toybox.ToyBox().scene(0), toybox.ToyBox().scene(1)]
+
+
 def test_training_and_validation_share_no_source(dataset):
     train, validation = open_worlds(str(dataset[0]), SMALL)
     sources = [

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import shutil
 
@@ -287,6 +288,23 @@ def test_sounds_beside_silent_clips_teach_the_tasks_of_sound_alone(footage, tmp_
     _, notes = fitted(tiny(tmp_path / "data"))
     (note,) = [note for note in notes if "no training clip has sound" in note]
     assert "video_to_audio" in note and "text_to_audio" not in note
+
+
+def test_an_audio_tokenizer_is_measured_on_what_is_heard_wherever_it_lies(tmp_path, footage):
+    """The one clip that is heard is the last of 60 that are held out, and one is asked for."""
+    prepare(footage, tmp_path / "data", Config(height=32, width=32, num_frames=9))
+    listed = tmp_path / "data" / "clips.jsonl"
+    rows = [json.loads(line) for line in listed.read_text().splitlines()]
+    silent = [{**rows[0], "heard": "silence", "split": "validation"}] * 60
+    held_out = {**rows[1], "split": "validation"}
+    text = "".join(json.dumps(row) + "\n" for row in [*({**row, "split": "train"} for row in rows), *silent, held_out])
+    listed.write_text(text)
+    described = json.loads((tmp_path / "data" / "dataset.json").read_text())
+    described["lists"]["clips.jsonl"]["sha256"] = hashlib.sha256(text.encode()).hexdigest()
+    (tmp_path / "data" / "dataset.json").write_text(json.dumps(described))
+    config = override(presets.tiny(), [*SHORT, f"data={tmp_path / 'data'}"])
+    run.train(config, tmp_path / "run", stages=run.stage_names("audio_tokenizer"))
+    assert (tmp_path / "run" / "audio_tokenizer" / "final").exists()
 
 
 def test_silent_footage_without_words_says_what_it_cannot_teach(tmp_path, footage):

@@ -291,6 +291,14 @@ class PreparedClips:
         """The clip at that place in the split, shown from a frame on."""
         return stretch(self.dataset, self._numbers[place], first_frame)
 
+    def spread(self, count: int, heard: bool = False) -> list[Scene]:
+        """So many clips, evenly spaced in the list; where there are fewer, round again, from other frames."""
+        places = [place for place, number in enumerate(self._numbers) if not heard or self.dataset.heard[number]]
+        if count <= len(places):
+            return [self.stretch(places[index * len(places) // count], 0) for index in range(count)]
+        rounds = [(index // len(places) % self.num_starts, index % len(places)) for index in range(count)]
+        return [self.stretch(places[index], first_frame) for first_frame, index in rounds]
+
     def render(
         self,
         scenes: Sequence[Scene],

@@ -224,6 +224,10 @@ class ToyBox:
         """The sound of the scenes alone, (B, 1, S) in [-1, 1]."""
         return toybox_sound.play(scenes, self.config.sample_rate, device)
 
+    def spread(self, count: int, heard: bool = False) -> list[Scene]:
+        """The first so many: each scene is of another kind than the next, and all are heard."""
+        return [self.scene(seed) for seed in range(count)]
+
     def is_heard(self, scene: Scene) -> bool:
         """Always: every place has a voice."""
         return True

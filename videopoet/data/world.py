@@ -97,6 +97,10 @@ class World(Protocol):
         """The clip of that number."""
         ...
 
+    def spread(self, count: int, heard: bool = False) -> list[Any]:
+        """So many clips from all over it, to measure on: always the same ones; with `heard`, of those that are."""
+        ...
+
     def render(
         self, scenes: Sequence[Any], device: torch.device | str = "cpu", audio: bool = True, truth: bool = False
     ) -> Clips:

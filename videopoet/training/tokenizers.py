@@ -56,8 +56,7 @@ def train_video(run: VideoTokenizerRun, around: Surroundings) -> None:
     held_out = [around.validation] if around.footage is None else [around.validation, around.footage[1]]
     held_out = [shown if shown.has_clips else (shown.pictures or shown) for shown in held_out]
     clips = [
-        shown.render([shown.scene(seed) for seed in range(around.num_validation)], device, audio=False).video.split(8)
-        for shown in held_out
+        shown.render(shown.spread(around.num_validation), device, audio=False).video.split(8) for shown in held_out
     ]
     objective = reconstruction.VideoReconstruction(tokenizer, run.objective, *clips)
 
@@ -81,9 +80,7 @@ def train_audio(run: AudioTokenizerRun, around: Surroundings) -> None:
         world, validation = open_worlds("toybox", world.config)
     if not validation.has_sound:
         validation = validation.sounds or validation
-    scenes = [validation.scene(seed) for seed in range(20 * around.num_validation)]
-    heard = [scene for scene in scenes if validation.is_heard(scene)][: around.num_validation]
-    sounds = validation.sound(heard, device)
+    sounds = validation.sound(validation.spread(around.num_validation, heard=True), device)
     objective = reconstruction.AudioReconstruction(tokenizer, run.objective, sounds.split(8))
 
     def batches_of(shown: World, seed: int | str) -> AudioBatches:
