@@ -9,7 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from videopoet import runtime
+from videopoet import ranks, runtime
+from videopoet.data import tokenize as tokenizing
 from videopoet.data import toybox
 from videopoet.data.clips import Config as ClipsConfig
 from videopoet.data.prepare import prepare
@@ -164,6 +165,14 @@ def test_an_index_that_is_none_is_refused(own):
             TokenCache(Dataset(own))
 
 
+def test_processes_wait_for_each_other_before_the_first_shard(own, tokenizers, monkeypatch):
+    waited = []
+    monkeypatch.setattr(ranks, "wait", lambda: waited.append(True))
+    monkeypatch.setattr(tokenizing.TokenizeShard, "__call__", lambda *_: waited.append(False) or 1)
+    tokenize(Dataset(own), VIEWS, *tokenizers, rank=1, num_ranks=2)
+    assert waited[0] and len(waited) > 1
+
+
 def test_codes_of_another_tokenizer_are_refused_by_name_and_count(own, cached, tokenizers, another):
     data = Dataset(own)
     TokenCache(data).check_tokenizers(*tokenizers)
@@ -174,6 +183,8 @@ def test_codes_of_another_tokenizer_are_refused_by_name_and_count(own, cached, t
     before = files_of(own)
     with pytest.raises(DataError, match="--overwrite"):
         tokenize(data, VIEWS, another, tokenizers[1])
+    with pytest.raises(DataError, match="--overwrite"):
+        tokenize(data, VIEWS, another, tokenizers[1], rank=1, num_ranks=2)
     assert files_of(own) == before
     make_cache(data, (another, tokenizers[1]), overwrite=True)
     TokenCache(data).check_tokenizers(another, tokenizers[1])

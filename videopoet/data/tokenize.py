@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from videopoet import checkpoint, runtime
+from videopoet import checkpoint, ranks, runtime
 from videopoet.data.cluster import Engine, run_on_ray
 from videopoet.data.combine import DATASET
 from videopoet.data.prepared import Dataset, PreparedClips, stretch
@@ -90,8 +90,13 @@ def tokenize(
         )
     video_tokenizer.grid(views.num_frames, *views.sizes[0])
     worlds = {size: PreparedClips(dataset, views.world(size)) for size in views.sizes}
+    if not overwrite:
+        _check_claim(folder, settings)
     if rank == 0:
-        _claim(folder, settings, views, overwrite)
+        # What is not of these views any more is replaced shard by shard; until all is, there is no index.
+        (folder / INDEX).unlink(missing_ok=True)
+        checkpoint.write_json(folder / SETTINGS, {**settings, "views": views.to_dict()})
+    ranks.wait()  # Nobody writes a shard into a folder that another refuses.
     shards = by_shard(dataset)
     mine = sorted(shards)[rank::num_ranks]
     if engine == "ray":
@@ -245,20 +250,18 @@ def _is_done(place: Path, about: dict[str, Any]) -> bool:
     return checkpoint.why_invalid(place) is None and checkpoint.read_json(place / ABOUT) == about
 
 
-def _claim(folder: Path, settings: dict[str, Any], views: Views, overwrite: bool) -> None:
-    """Say whose codes the folder holds, unless it says another's."""
+def _check_claim(folder: Path, settings: dict[str, Any]) -> None:
+    """Refuse a folder that says it holds others' codes."""
     path = folder / SETTINGS
-    if path.exists() and not overwrite:
-        held = checkpoint.read_json(path)
-        if any(held.get(name) != value for name, value in settings.items()):
-            num_shards = sum(1 for _ in (folder / SHARDS).glob("[!.]*"))
-            raise DataError(
-                f"'{folder}' holds {num_shards} shards of codes of other tokenizers "
-                f"({str(held.get('video_tokenizer'))[:12]}, {str(held.get('audio_tokenizer'))[:12]}) than the model's "
-                f"({settings['video_tokenizer'][:12]}, {settings['audio_tokenizer'][:12]}); a folder holds those of "
-                "one model; pass --overwrite to replace them",
-                code="tokens_mismatch",
-            )
-    # What is not of these views any more is replaced shard by shard; until all is, there is no index.
-    (folder / INDEX).unlink(missing_ok=True)
-    checkpoint.write_json(path, {**settings, "views": views.to_dict()})
+    if not path.exists():
+        return
+    held = checkpoint.read_json(path)
+    if any(held.get(name) != value for name, value in settings.items()):
+        num_shards = sum(1 for _ in (folder / SHARDS).glob("[!.]*"))
+        raise DataError(
+            f"'{folder}' holds {num_shards} shards of codes of other tokenizers "
+            f"({str(held.get('video_tokenizer'))[:12]}, {str(held.get('audio_tokenizer'))[:12]}) than the model's "
+            f"({settings['video_tokenizer'][:12]}, {settings['audio_tokenizer'][:12]}); a folder holds those of "
+            "one model; pass --overwrite to replace them",
+            code="tokens_mismatch",
+        )
