@@ -161,6 +161,29 @@ def test_a_link_out_of_the_folder_is_followed_only_if_allowed(folder, tmp_path):
     assert len(listed(folder, allow_outside=True)) == 4
 
 
+def test_a_folder_that_is_linked_to_is_followed_once_and_from_outside_only_if_allowed(folder, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "d.mp4").touch()
+    (tmp_path / "elsewhere" / "round").symlink_to(folder)
+    (folder / "again").symlink_to(folder / "below")
+    (folder / "up").symlink_to(folder)
+    assert [source.id for source in listed(folder)] == ["a.mp4", "b.mp4", "below/c.webm"]
+    (folder / "also").symlink_to(tmp_path / "elsewhere")
+    (folder / "more").symlink_to(tmp_path / "elsewhere")
+    error = refused(folder)
+    assert error.code == "data_outside" and "2 files" in str(error) and "--allow-outside" in str(error)
+    ids = [source.id for source in listed(folder, allow_outside=True)]
+    assert ids == ["a.mp4", "also/d.mp4", "b.mp4", "below/c.webm"]
+
+
+def test_a_link_to_nothing_is_said(folder):
+    (folder / "gone.mp4").symlink_to(folder / "nothing")
+    (folder / "circle").symlink_to(folder / "circle")
+    (folder / "notes.txt").symlink_to(folder / "nothing")
+    error = refused(folder, allow_outside=True)
+    assert error.code == "data_missing" and "2 files" in str(error) and "'gone.mp4' is a link to nothing" in str(error)
+
+
 def test_a_caption_file_goes_before_what_lies_beside_a_clip(folder):
     write(folder / "a.txt", "beside")
     captions = write(folder / "captions.csv", "video,caption\na.mp4,given\nb.mp4,\nbelow/c.webm,more\n")

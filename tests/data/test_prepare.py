@@ -200,13 +200,24 @@ def two(tmp_path, make):
     return folder
 
 
-def test_new_footage_joins_and_removed_footage_goes(two, tmp_path, make):
+def test_other_footage_does_not_take_a_datasets_place(two, tmp_path, make):
+    output = tmp_path / "data"
+    prepare(two, output, SMALL)
+    before = files_of(output)
+    make.moving(1.3, tint=-0.5).save(tmp_path / "others" / "c.mp4")
+    with pytest.raises(ConfigError, match="2 files, none of which is among those of.*choose another") as caught:
+        prepare(tmp_path / "others", output, SMALL)
+    assert caught.value.code == "output_exists" and files_of(output) == before
+
+
+def test_new_footage_joins_and_removed_footage_goes(two, tmp_path, make, caplog):
     output = tmp_path / "data"
     assert prepare(two, output, SMALL)["sources"]["found"] == 2
     make.moving(1.3, tint=-0.5).save(two / "c.mp4")
-    assert prepare(two, output, SMALL)["clips"]["kept"] == 3
+    assert prepare(two, output, SMALL)["clips"]["kept"] == 3 and not caplog.text
     (two / "a.mp4").unlink()
     assert prepare(two, output, SMALL)["clips"]["kept"] == 2
+    assert "of 3 files" in caplog.text and "1 are gone" in caplog.text
     named = {row["shard"].split("/")[1] for row in rows(output)}
     assert {path.name for path in (output / "parts").iterdir()} == named
 

@@ -17,7 +17,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
-from videopoet.data.sources import EXTENSIONS, FILES, KINDS, LONGEST_CAPTION, Kind, Source, clean_caption, kind_of
+from videopoet.data.sources import (
+    EXTENSIONS,
+    FILES,
+    KINDS,
+    LONGEST_CAPTION,
+    OTHERS,
+    Kind,
+    Source,
+    clean_caption,
+    kind_of,
+)
 from videopoet.errors import DataError
 
 COLUMNS = ("video", "audio", "caption", "reference_video", "video_mask")
@@ -80,6 +90,9 @@ class Listing:
         for (text,) in self._database.execute("SELECT source FROM sources ORDER BY id"):
             yield Source(**json.loads(text))
 
+    def __contains__(self, source_id: str) -> bool:
+        return self._database.execute("SELECT 1 FROM sources WHERE id = ?", (source_id,)).fetchone() is not None
+
     def close(self) -> None:
         self._database.close()
         self._folder.cleanup()
@@ -92,11 +105,12 @@ class Listing:
 
     def _add_folder(self) -> None:
         problems = Problems(self.footage)
-        for folder, subfolders, names in os.walk(self.root, onerror=_unreadable):
-            subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        for folder, names in self._walk(problems):
             for name in names:
                 path = Path(folder, name)
-                if name.startswith(".") or not path.is_file():
+                if path.is_symlink() and not path.exists() and path.suffix.lower() not in OTHERS:
+                    problems.add("data_missing", f"'{self._id(path)}' is a link to nothing that is there")
+                if not path.is_file():
                     continue
                 kind = kind_of(path)
                 if kind is None or kind not in self.kinds:
@@ -115,6 +129,26 @@ class Listing:
                 f"{', '.join(looked_for)} are looked for, in folders below it too; name the folder of your footage",
                 code="data_empty",
             )
+
+    def _walk(self, problems: Problems) -> Iterator[tuple[str, list[str]]]:
+        """Folders with the names of what is in them, and is not hidden: those below the root, then those linked to."""
+        tops, walked = [self.root], set()
+        for top in tops:  # which grow on the way
+            for folder, subfolders, names in os.walk(top, onerror=_unreadable):
+                found = os.stat(folder)
+                identity = found.st_dev, found.st_ino
+                if top != self.root and identity in walked:
+                    subfolders.clear()
+                    continue
+                walked.add(identity)
+                below = [Path(folder, name) for name in sorted(subfolders) if not name.startswith(".")]
+                for path in filter(Path.is_symlink, below):
+                    if self._is_outside(path):
+                        problems.add("data_outside", f"'{self._id(path)}' is a link to a folder outside the folder")
+                    else:
+                        tops.append(path)
+                subfolders[:] = [path.name for path in below if not path.is_symlink()]
+                yield folder, [name for name in names if not name.startswith(".")]
 
     def _add_manifest(self) -> None:
         problems = Problems(self.footage)

@@ -89,7 +89,7 @@ def prepare(
         _held(output),
         Listing(footage, captions, allow_outside=allow_outside, kinds=kinds) as listing,
     ):
-        _check_kept(output, config)
+        _check_kept(output, config, listing)
         total = len(listing)
         names: list[str] = []
 
@@ -161,19 +161,40 @@ def _held(output: Path) -> Iterator[None]:
             os.close(handle)
 
 
-def _check_kept(output: Path, config: Config) -> None:
-    """Refuse to put clips of one shape in the place of a finished dataset of another."""
+def _check_kept(output: Path, config: Config, listing: Listing) -> None:
+    """Refuse to put clips of another shape, or of other footage, in the place of those of a finished dataset.
+
+    How many files of it are gone is said.
+    """
     if not (output / DATASET).exists():
         return
     try:
-        there = Config.from_dict(checkpoint.read_json(output / DATASET)["config"])
-    except (CheckpointError, ConfigError, KeyError, TypeError):
+        described = checkpoint.read_json(output / DATASET)
+        there, names = Config.from_dict(described["config"]), {Path(shard).parts[1] for shard in described["shards"]}
+        lists = [path for name in names if (path := output / PARTS / name / SOURCES).is_file()]
+        are_there = Counter(row["source"] in listing for path in lists for row in read_lines(path))
+    except (CheckpointError, ConfigError, KeyError, TypeError, IndexError, ValueError):
         return  # broken, or of another version: it is made anew
     if there.in_words != config.in_words:
         raise ConfigError(
             f"'{output}' holds a dataset of {there.in_words}, asked is {config.in_words}, which would take its place; "
             "choose another --output, or remove that folder first",
             code="output_exists",
+        )
+    if are_there[False] and not are_there[True]:
+        raise ConfigError(
+            f"'{output}' holds a dataset of {are_there[False]} files, none of which is among those of "
+            f"'{listing.footage}', whose clips would take its place; choose another --output, or remove that folder "
+            "first",
+            code="output_exists",
+        )
+    if are_there[False]:
+        logging.getLogger(__name__).warning(
+            "of %d files that '%s' was prepared from, %d are gone from '%s': their clips leave it",
+            are_there.total(),
+            output,
+            are_there[False],
+            listing.footage,
         )
 
 
