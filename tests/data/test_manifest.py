@@ -1,4 +1,6 @@
 import json
+import os
+import sys
 
 import pytest
 
@@ -152,6 +154,20 @@ def test_all_mistakes_are_counted_and_a_few_are_told(folder):
 def test_a_csv_that_is_not_utf8_is_refused(folder):
     (folder / "clips.csv").write_bytes("video,caption\na.mp4,café\n".encode("latin-1"))
     assert refused(folder / "clips.csv").code == "data_encoding"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are text elsewhere")
+def test_names_that_are_not_utf8_are_counted_and_told_as_far_as_can_be(folder):
+    for name in (b"caf\xe9.mp4", b"th\xe9.mp4"):
+        os.close(os.open(os.fsencode(folder) + b"/" + name, os.O_CREAT))
+    error = refused(folder)
+    assert error.code == "data_encoding" and "2 files" in str(error) and r"'caf\udce9.mp4' is not UTF-8" in str(error)
+    str(error).encode()
+    error = refused(write(folder / "clips.jsonl", r'{"video": "caf\udce9.mp4"}'))
+    assert error.code == "data_columns" and "no path" in str(error)
+    os.unlink(os.fsencode(folder) + b"/caf\xe9.mp4")
+    os.unlink(os.fsencode(folder) + b"/th\xe9.mp4")
+    assert refused(folder, write(folder / "captions.jsonl", r'{"video": "caf\udce9.mp4"}')).code == "data_encoding"
 
 
 def test_a_link_out_of_the_folder_is_followed_only_if_allowed(folder, tmp_path):

@@ -119,6 +119,9 @@ class Listing:
                 if path.is_symlink() and self._is_outside(path):
                     problems.add("data_outside", f"'{self._id(path)}' is a link to a file outside the folder")
                     continue
+                if not _is_text(self._id(path)):
+                    problems.add("data_encoding", f"the name '{self._id(path)}' is not UTF-8")
+                    continue
                 caption = self._sidecar(path, problems)
                 self._insert(Source(self._id(path), str(path), None, caption, caption and "sidecar", kind=kind))
         problems.check("files")
@@ -198,6 +201,9 @@ class Listing:
         problems = Problems(path)
         for number, values in rows(path, ("video", "caption"), ALIASES):
             name = str(values.get("video") or "").replace("\\", "/").removeprefix("./")
+            if not _is_text(name):
+                problems.add("data_encoding", f"row {number} names '{name}', which is not UTF-8")
+                continue
             found = self._database.execute("SELECT source, captioned FROM sources WHERE id = ?", (name,)).fetchone()
             if found is None:
                 problems.add("data_caption_unknown", f"row {number} is about '{name}', which is no file of the footage")
@@ -246,7 +252,7 @@ class Listing:
         return True
 
     def _resolve(self, name: Any, number: int, column: str, problems: Problems) -> str | None:
-        if not isinstance(name, str) or "\0" in name:
+        if not isinstance(name, str) or "\0" in name or not _is_text(name):
             problems.add("data_columns", f"row {number} has a {column} that is no path")
             return None
         path = self.root / name
@@ -286,6 +292,7 @@ class Problems:
         self.first: list[str] = []
 
     def add(self, code: str, text: str) -> None:
+        text = text if _is_text(text) else ascii(text)[1:-1]
         self.count += 1
         self.code = self.code or code
         if len(self.first) < 3:
@@ -359,6 +366,15 @@ def _opened(path: Path) -> Iterator[TextIO]:
         raise DataError(f"'{path.name}' is not UTF-8 text; save it as UTF-8", code="data_encoding") from None
     except OSError as error:
         _unreadable(error)
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name of a file is text; on Linux it may be any bytes."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _either(kinds: Sequence[Kind]) -> str:
