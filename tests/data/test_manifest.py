@@ -224,3 +224,13 @@ def test_a_caption_file_of_lines_follows_the_order_of_names(folder):
 def test_a_caption_file_that_does_not_fit_is_refused(folder, name, text, code, says):
     error = refused(folder, write(folder / name, text))
     assert error.code == code and says in str(error)
+
+
+def test_datasets_below_the_footage_are_no_footage(folder):
+    for name in ("data", "older", "theirs"):
+        (folder / name).mkdir()
+        (folder / name / "contact-sheet.png").touch()
+    (folder / "older" / "dataset.json").write_text(json.dumps({"format": "videopoet dataset", "version": 1}, indent=1))
+    write(folder / "theirs" / "dataset.json", '{"name": "of another program"}')
+    found = [source.id for source in listed(folder, leave_out=folder / "data")]
+    assert found == ["a.mp4", "b.mp4", "below/c.webm", "theirs/contact-sheet.png"]

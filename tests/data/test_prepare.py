@@ -200,6 +200,13 @@ def two(tmp_path, make):
     return folder
 
 
+def test_a_dataset_below_its_footage_does_not_learn_its_own_contact_sheet(two, make):
+    counts = prepare(two, two / "data", SMALL)
+    Image(make.moving(0.5).frames[:, 0]).save(two / "data" / "contact-sheet.png")
+    assert prepare(two, two / "data", SMALL) == counts
+    assert prepare(two, two / "another", SMALL) == counts
+
+
 def test_other_footage_does_not_take_a_datasets_place(two, tmp_path, make):
     output = tmp_path / "data"
     prepare(two, output, SMALL)

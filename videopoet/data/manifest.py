@@ -17,6 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
+from videopoet.data.combine import DATASET, FORMAT
 from videopoet.data.sources import (
     EXTENSIONS,
     FILES,
@@ -43,6 +44,7 @@ class Listing:
             each file, in the order of their names. It goes before what stands in a manifest or beside a file.
         allow_outside: Take files that lie outside the folder, or outside the manifest's.
         kinds: What is taken; files of the other kinds are left alone.
+        leave_out: A folder that is not looked into. Nor are those below the footage's that hold a dataset.
 
     Raises:
         DataError: There is nothing to read, or a row is wrong; the message says how many are, and names the first.
@@ -55,7 +57,9 @@ class Listing:
         *,
         allow_outside: bool = False,
         kinds: Sequence[Kind] = KINDS,
+        leave_out: Path | None = None,
     ):
+        self.leave_out = leave_out
         self.footage, self.allow_outside, self.kinds = Path(footage), allow_outside, kinds
         self.num_others = 0
         """Files of the folder or manifest that are left alone; texts do not count."""
@@ -145,6 +149,7 @@ class Listing:
                     continue
                 walked.add(identity)
                 below = [Path(folder, name) for name in sorted(subfolders) if not name.startswith(".")]
+                below = [path for path in below if not self._is_left_out(path)]
                 for path in filter(Path.is_symlink, below):
                     if self._is_outside(path):
                         problems.add("data_outside", f"'{self._id(path)}' is a link to a folder outside the folder")
@@ -266,6 +271,16 @@ class Listing:
 
     def _is_outside(self, path: Path) -> bool:
         return not self.allow_outside and not path.resolve().is_relative_to(self.root)
+
+    def _is_left_out(self, path: Path) -> bool:
+        """Whether a folder holds a dataset, or is to: the sheets of pictures in it are no footage."""
+        if self.leave_out is not None and self.leave_out.exists() and self.leave_out.samefile(path):
+            return True
+        try:
+            with (path / DATASET).open(encoding="utf-8") as file:
+                return FORMAT in file.read(100)
+        except (OSError, ValueError):
+            return False
 
     def _id(self, path: Path) -> str:
         return Path(os.path.relpath(path, self.root)).as_posix()

@@ -87,7 +87,7 @@ def prepare(
     config, output = config or Config(), Path(output)
     with (
         _held(output),
-        Listing(footage, captions, allow_outside=allow_outside, kinds=kinds) as listing,
+        Listing(footage, captions, allow_outside=allow_outside, kinds=kinds, leave_out=output) as listing,
     ):
         _check_kept(output, config, listing)
         total = len(listing)
