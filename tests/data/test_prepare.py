@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -425,6 +426,23 @@ def test_memory_does_not_grow_with_the_clips(tmp_path, monkeypatch, make):
     counts = prepare(tmp_path / "footage", tmp_path / "data", SMALL)
     assert counts["clips"]["kept"] >= 12 and max(waiting) <= 4
     assert len(list((tmp_path / "data").glob("parts/*/*.safetensors"))) >= 3
+
+
+def test_a_part_that_takes_long_leaves_no_worker_idle(tmp_path, monkeypatch):
+    """The first part ends only once all others have begun."""
+    (tmp_path / "clip").touch()
+    sources = [Source(f"{number:03d}.mp4", str(tmp_path / "clip")) for number in range(9)]
+    last_has_begun = threading.Event()
+
+    def prepare_one(part, *_):
+        if part.name == "0":
+            assert last_has_begun.wait(20)
+        if part.name == "8":
+            last_has_begun.set()
+
+    monkeypatch.setattr(preparation, "prepare_part", prepare_one)
+    waiting = iter(preparation.Part(str(number), (source,)) for number, source in enumerate(sources))
+    assert sum(preparation._here(SMALL, tmp_path / "parts", waiting, 160, workers=2)) == 9
 
 
 def test_a_listing_is_closed_when_preparing_fails(tmp_path, two, monkeypatch):

@@ -15,9 +15,9 @@ import logging
 import os
 import shutil
 import threading
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -289,20 +289,20 @@ def _on_ray(config: Config, folder: Path, waiting: Iterator[Part], some: Source,
 
 
 def _here(config: Config, folder: Path, waiting: Iterator[Part], num_sources: int, workers: int) -> Iterator[int]:
-    """Prepare parts on this machine, several at a time, and give what the stage returns for each, in order."""
+    """Prepare parts on this machine, several at a time, and give what the stage returns for each as it is done."""
     # Files that are decoded at a time share the processors; more threads than those cost more than they give.
     at_once = min(workers, -(-num_sources // MEAN_PART))
     stage = PreparePart(config, folder, min(MOST_THREADS, max(1, runtime.num_processors() // at_once)))
-    running: deque[Future[int]] = deque()
+    running: set[Future[int]] = set()
     # Threads: the work is done by the decoders, each a process of its own.
     with ThreadPoolExecutor(workers) as pool:
         try:
             for part in waiting:
-                running.append(pool.submit(stage, part))
-                if len(running) > workers:
-                    yield running.popleft().result()
-            while running:
-                yield running.popleft().result()
+                running.add(pool.submit(stage, part))
+                if len(running) > workers:  # A part waits for the first worker that is free.
+                    done, running = wait(running, return_when=FIRST_COMPLETED)
+                    yield from (one.result() for one in done)
+            yield from (one.result() for one in as_completed(running))
         finally:
             stage.stopped.set()
             pool.shutdown(wait=True, cancel_futures=True)
