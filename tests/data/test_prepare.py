@@ -428,6 +428,24 @@ def test_memory_does_not_grow_with_the_clips(tmp_path, monkeypatch, make):
     assert len(list((tmp_path / "data").glob("parts/*/*.safetensors"))) >= 3
 
 
+def test_no_clip_keeps_the_large_frames_that_a_captioner_sees(two, tmp_path, monkeypatch):
+    from videopoet.data import shards
+
+    shown, written = [], []
+    add = shards.ShardWriter.add
+
+    class Teller:
+        def describe(self, picture):
+            shown.append((picture.shape[1], picture.untyped_storage().nbytes() == picture.nbytes))
+
+    monkeypatch.setattr(preparation.Captioner, "load", lambda name: Teller())
+    monkeypatch.setattr(
+        shards.ShardWriter, "add", lambda self, clip, said: (written.append(clip.picture), add(self, clip, said))
+    )
+    prepare(two, tmp_path / "data", SMALL.model_copy(update={"captioner": "some"}))
+    assert shown == 2 * [(224, True)] and written == [None, None]
+
+
 def test_a_part_that_takes_long_leaves_no_worker_idle(tmp_path, monkeypatch):
     """The first part ends only once all others have begun."""
     (tmp_path / "clip").touch()

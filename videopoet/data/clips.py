@@ -282,7 +282,8 @@ class Cutter:
             motion=float((cells[1:] - cells[:-1]).abs().mean() / 255) if len(cells) > 1 else 0.0,
             brightness=float(video.float().mean() / 255),
             faults=faults,
-            picture=frames[len(frames) // 2].large,
+            # A copy: the frame is one of many in one piece of memory, which would stay as long as the clip.
+            picture=None if (large := frames[len(frames) // 2].large) is None else large.clone(),
             reference=torch.stack(references, dim=1) if references else None,
             mask=torch.stack([mask.float().mean(0) > 127 for mask in masks]) if masks else None,
         )

@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
@@ -246,7 +246,8 @@ def prepare_part(
                 if stopped is not None and stopped.is_set():
                     raise KeyboardInterrupt
                 if isinstance(piece, Clip):
-                    writer.add(piece, _said(source, piece, config, captioner))
+                    # Once it is described, the picture for the captioner would only wait with the clip to be written.
+                    writer.add(replace(piece, picture=None), _said(source, piece, config, captioner))
                 else:
                     rejects.append({"source": source.id, **asdict(piece)})
                 found[type(piece).__name__] += 1
