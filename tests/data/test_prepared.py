@@ -81,6 +81,16 @@ def test_what_is_measured_on_is_spread_over_all_clips_or_all_that_are_heard(prep
     assert toybox.ToyBox().spread(2) == [toybox.ToyBox().scene(0), toybox.ToyBox().scene(1)]
 
 
+def test_a_world_of_another_size_is_made_once(world):
+    smaller = world.of_size(16, 16)
+    assert (smaller.config.height, smaller.config.width) == (16, 16) != (world.config.height, world.config.width)
+    assert (
+        world.of_size(16, 16) is smaller
+        and smaller.at_scale(2) is smaller.of_size(32, 32)
+        and world.at_scale(1) is world
+    )
+
+
 def test_training_and_validation_share_no_source(dataset):
     train, validation = open_worlds(str(dataset[0]), SMALL)
     sources = [

@@ -206,6 +206,7 @@ class PreparedClips:
 
     def __init__(self, dataset: Dataset, config: toybox.Config):
         self.dataset, self.config = dataset, config
+        self._of_size: dict[tuple[int, int], PreparedClips] = {}
         stored = dataset.config
         self._step = round(stored.frame_rate / config.frame_rate)
         self._reach = (config.num_frames - 1) * self._step + 1
@@ -276,7 +277,11 @@ class PreparedClips:
     def of_size(self, height: int, width: int) -> PreparedClips:
         if (height, width) == (self.config.height, self.config.width):
             return self
-        return PreparedClips(self.dataset, self.config.model_copy(update={"height": height, "width": width}))
+        # To make one goes through all clips, and batches ask for the same few again and again.
+        if (height, width) not in self._of_size:
+            config = self.config.model_copy(update={"height": height, "width": width})
+            self._of_size[height, width] = PreparedClips(self.dataset, config)
+        return self._of_size[height, width]
 
     @property
     def num_starts(self) -> int:
