@@ -56,6 +56,26 @@ def click(audio: Audio) -> float:
     return audio.samples.abs().amax(dim=0).argmax().item() / audio.sample_rate
 
 
+def test_the_stream_of_a_camera_is_read_as_any_transport_stream(clip_path, tmp_path):
+    """Its packets have four bytes more, which say when each came."""
+    numbered(tmp_path / "clip.ts")
+    data = (tmp_path / "clip.ts").read_bytes()
+    packets = [data[k : k + 188] for k in range(0, len(data), 188)]
+    (tmp_path / "clip.m2ts").write_bytes(b"".join(k.to_bytes(4, "big") + packet for k, packet in enumerate(packets)))
+    plain, camera = (read_video(tmp_path / f"clip.{extension}") for extension in ("ts", "m2ts"))
+    assert numbers(camera) == list(range(16)) and torch.equal(camera.frames, plain.frames)
+
+
+def test_colours_that_the_scaler_does_not_know_are_refused_by_name(tmp_path):
+    for number, name in ((8, "YCgCo"), (10, "BT.2020 of constant luminance"), (14, "ICtCp")):
+        numbered(tmp_path / "clip.mkv", colorspace=number)
+        with pytest.raises(MediaError, match=f"{name}; .*convert it to BT.709") as caught:
+            read_video(tmp_path / "clip.mkv")
+        assert caught.value.code == "colours_unsupported"
+    numbered(tmp_path / "clip.mkv", colorspace=9)
+    assert numbers(read_video(tmp_path / "clip.mkv"))[-1] == 15
+
+
 # Round trips
 
 

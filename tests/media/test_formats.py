@@ -23,6 +23,7 @@ from videopoet.media import formats
         (b"\x89PNG\r\n\x1a\n", "png"),
         (b"\xff\xd8\xff\xe0", "jpeg"),
         ((b"\x47" + b"\x00" * 187) * 3, "mpeg-ts"),
+        ((b"\x12\x34\x56\x78\x47" + b"\x00" * 187) * 3, "mpeg-ts"),
     ],
 )
 def test_what_is_read_is_known_by_its_first_bytes(head, name):

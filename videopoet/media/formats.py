@@ -79,8 +79,8 @@ def sniff(head: bytes) -> Format | None:
     for signature, found in _SIGNATURES:
         if head.startswith(signature):
             return found
-    # A transport stream has packets of 188 bytes, each beginning with 0x47.
-    if head[:1] == b"\x47" and head[188:189] == b"\x47" and head[376:377] == b"\x47":
+    # Packets of a transport stream are 188 bytes and begin with 0x47; cameras put 4 bytes of time before each.
+    if any(head[first::step][:3] == b"\x47" * 3 for first, step in ((0, 188), (4, 192))):
         return Format("mpeg-ts", demuxer="mpegts")
     # An MP3 without tags begins with a frame: eleven set bits, then a version, a layer and a bit rate that exist.
     if len(head) > 2 and head[0] == 0xFF and head[1] & 0xE6 == 0xE2 and head[2] & 0xF0 != 0xF0:

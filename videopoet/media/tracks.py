@@ -33,6 +33,18 @@ AVERAGED_FROM = 3.0
 grows with how much it shrinks: here averaging takes a third of the time, and the pictures are 40 to 52 dB alike."""
 UNSTATED = 2
 """The number of an unstated colour space, as in ITU-T H.273."""
+UNREAD_MATRICES = {
+    8: "YCgCo",
+    10: "BT.2020 of constant luminance",
+    11: "SMPTE ST 2085",
+    12: "derived from its primaries",
+    13: "derived from its primaries, of constant luminance",
+    14: "ICtCp",
+    15: "IPT-C2",
+    16: "YCgCo-Re",
+    17: "YCgCo-Ro",
+}
+"""Matrices of colours, by their number there, that FFmpeg's scaler does not know, or not yet."""
 
 
 class VideoTrack:
@@ -138,7 +150,15 @@ class View:
             name, _, arguments = step.partition("=")
             nodes.append(self.graph.add(name, arguments or None))
         nodes.append(self.graph.add("buffersink"))
-        self.graph.link_nodes(*nodes).configure()
+        try:
+            self.graph.link_nodes(*nodes).configure()
+        except av.FFmpegError as error:
+            if (matrix := UNREAD_MATRICES.get(int(frame.colorspace))) is None:
+                raise
+            raise Refusal(
+                "colours_unsupported",
+                f"the matrix of its colours is {matrix}; BT.601, BT.709 and BT.2020 are read; convert it to BT.709",
+            ) from error
         self.source, self.sink = nodes[0], cast(Any, nodes[-1])
         self.rows = struct.Struct("")
         """Rows of pixels as they lie in a filtered frame, without what pads them."""
