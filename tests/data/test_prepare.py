@@ -224,7 +224,9 @@ def test_new_footage_joins_and_removed_footage_goes(two, tmp_path, make, caplog)
     make.moving(1.3, tint=-0.5).save(two / "c.mp4")
     assert prepare(two, output, SMALL)["clips"]["kept"] == 3 and not caplog.text
     (two / "a.mp4").unlink()
+    (output / "parts" / ".DS_Store").touch()
     assert prepare(two, output, SMALL)["clips"]["kept"] == 2
+    (output / "parts" / ".DS_Store").unlink()
     assert "of 3 files" in caplog.text and "1 are gone" in caplog.text
     named = {row["shard"].split("/")[1] for row in rows(output)}
     assert {path.name for path in (output / "parts").iterdir()} == named

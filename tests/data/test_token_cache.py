@@ -78,7 +78,9 @@ def test_codes_are_those_that_training_would_make(cached, tokenizers):
 def test_tokenizing_again_changes_nothing(own, tokenizers):
     before = files_of(own)
     times = {path: path.stat().st_mtime_ns for path in own.glob("tokens/shards/*/*")}
+    (own / "tokens" / "shards" / ".DS_Store").touch()
     make_cache(Dataset(own), tokenizers)
+    (own / "tokens" / "shards" / ".DS_Store").unlink()
     assert files_of(own) == before and len(times) > 2
     assert times == {path: path.stat().st_mtime_ns for path in own.glob("tokens/shards/*/*")}
 

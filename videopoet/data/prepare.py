@@ -106,9 +106,10 @@ def prepare(
             for num_sources in done:
                 advance(num_sources)
         counts = combine(output, names, config, total, listing.num_others)
-        for folder in (output / PARTS).iterdir():
-            if folder.name not in names:
-                shutil.rmtree(folder)
+        kept = set(names)
+        for path in (output / PARTS).iterdir():
+            if path.is_dir() and path.name not in kept:  # File managers leave files of their own there.
+                shutil.rmtree(path)
     if counts["sources"]["kept"] == 0:
         raise DataError(
             f"none of {total} sources gave anything to train on; '{output / REJECTS}' says why for each; correct them, "

@@ -140,7 +140,7 @@ def finish(dataset: Dataset, views: Views, folder: str | Path | None = None) -> 
     checkpoint.write_json(folder / INDEX, values)
     kept = {shard_folder(shard) for shard in shards}
     for other in (folder / SHARDS).iterdir():
-        if other.name not in kept:
+        if other.is_dir() and other.name not in kept:
             shutil.rmtree(other)
     return counts
 
