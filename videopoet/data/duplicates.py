@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sqlite3
-import tempfile
-from pathlib import Path
-
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
+
+from videopoet.data.scratch import Scratch
 
 LARGEST_DIFFERENCE = 8
 """How far, of 255, any of the 8x8 cells of two duplicates may be apart. The largest, not the mean: a small thing that
@@ -25,13 +23,11 @@ class Duplicates:
     """Remembers the signatures of clips, uint8 (4, 16, 16), and finds the first that shows the same."""
 
     def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="videopoet-")
-        self._database = sqlite3.connect(Path(self._folder.name) / "signatures.sqlite", isolation_level=None)
-        self._database.execute("PRAGMA synchronous = OFF")
-        self._database.execute("CREATE TABLE clips (number INTEGER PRIMARY KEY, id TEXT, cells BLOB)")
-        self._database.execute("CREATE TABLE bands (band INT, value INT, number INT)")
-        self._database.execute("CREATE INDEX by_band ON bands (band, value)")
-        self._database.execute("BEGIN")
+        self._database = Scratch(
+            "CREATE TABLE clips (number INTEGER PRIMARY KEY, id TEXT, cells BLOB)",
+            "CREATE TABLE bands (band INT, value INT, number INT)",
+            "CREATE INDEX by_band ON bands (band, value)",
+        )
 
     def find(self, signature: Tensor) -> str | None:
         """The id of a clip that shows the same, if one was added."""
@@ -61,7 +57,6 @@ class Duplicates:
 
     def close(self) -> None:
         self._database.close()
-        self._folder.cleanup()
 
 
 def _bands(cells: NDArray[np.int16]) -> list[int]:

@@ -10,7 +10,6 @@ import csv
 import json
 import os
 import sqlite3
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from videopoet.data.combine import DATASET, FORMAT
+from videopoet.data.scratch import Scratch
 from videopoet.data.sources import (
     EXTENSIONS,
     FILES,
@@ -63,11 +63,7 @@ class Listing:
         self.footage, self.allow_outside, self.kinds = Path(footage), allow_outside, kinds
         self.num_others = 0
         """Files of the folder or manifest that are left alone; texts do not count."""
-        self._folder = tempfile.TemporaryDirectory(prefix="videopoet-")
-        self._database = sqlite3.connect(Path(self._folder.name) / "listing.sqlite", isolation_level=None)
-        self._database.execute("PRAGMA synchronous = OFF")
-        self._database.execute("CREATE TABLE sources (id TEXT PRIMARY KEY, source TEXT, captioned INT) WITHOUT ROWID")
-        self._database.execute("BEGIN")
+        self._database = Scratch("CREATE TABLE sources (id TEXT PRIMARY KEY, source TEXT, captioned INT) WITHOUT ROWID")
         try:
             if not self.footage.exists():
                 raise DataError(
@@ -99,7 +95,6 @@ class Listing:
 
     def close(self) -> None:
         self._database.close()
-        self._folder.cleanup()
 
     def __enter__(self) -> Listing:
         return self
