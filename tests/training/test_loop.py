@@ -1,8 +1,10 @@
+import errno
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 import torch
@@ -242,3 +244,24 @@ def test_what_is_frozen_stays_and_the_rest_moves(tmp_path):
 def test_a_frozen_name_that_fits_nothing_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"'encoder', with which no parameter begins; they begin with 0, 2"):
         loop.train(Regression(), batches, config(frozen=("encoder",)), tmp_path / "run")
+
+
+def test_a_disk_that_is_full_when_a_run_resumes_costs_no_line_of_its_journal(tmp_path, monkeypatch):
+    book = journal.Journal(tmp_path, 0)
+    for step in range(3):
+        book.write(step, "train", loss=1.0)
+    book.close()
+    before = (tmp_path / "journal.jsonl").read_text()
+    write_text = Path.write_text
+
+    def half(self, text):
+        write_text(self, text[: len(text) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", half)
+    with pytest.raises(OSError, match="No space"):
+        journal.Journal(tmp_path, 2)
+    monkeypatch.undo()
+    assert (tmp_path / "journal.jsonl").read_text() == before
+    journal.Journal(tmp_path, 2).close()
+    assert [entry["step"] for entry in journal.read(tmp_path)] == [0, 1]

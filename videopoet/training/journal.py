@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from videopoet import checkpoint
+
 
 class Journal:
     """Appends to `journal.jsonl` in a run's folder. After a resume, entries of lost steps are dropped first."""
@@ -19,7 +21,7 @@ class Journal:
         self.path = folder / "journal.jsonl"
         if self.path.exists():
             kept = [line for line in self.path.read_text().splitlines() if _step(line) < first_step]
-            self.path.write_text("".join(line + "\n" for line in kept))
+            checkpoint.write_atomically(self.path, lambda file: file.write_text("".join(line + "\n" for line in kept)))
         self._file = self.path.open("a", buffering=1)
         self._board = None
         if importlib.util.find_spec("tensorboard"):
