@@ -17,7 +17,6 @@ ROWS = (
     ("pretrained",),
     ("runtime",),
     ("ranks",),
-    ("locks",),
     ("media", "nn"),
     ("tokenizers", "text_encoders", "sequence", "models"),
     ("data", "generation"),

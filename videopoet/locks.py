@@ -2,8 +2,35 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from videopoet.errors import VideoPoetError
+
+
+@contextmanager
+def held(folder: Path, refusal: VideoPoetError) -> Iterator[None]:
+    """Keep other processes out of a folder, which is made if it is not there, while a `with` block lasts.
+
+    Raises:
+        VideoPoetError: The refusal, if another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        handle = hold(folder)
+    except BlockingIOError:
+        raise refusal from None
+    except OSError as error:
+        logging.getLogger(__name__).warning("'%s' cannot be locked (%s): let nothing else write there", folder, error)
+        yield
+        return
+    try:
+        yield
+    finally:
+        os.close(handle)
 
 
 def hold(folder: Path) -> int:

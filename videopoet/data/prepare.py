@@ -140,26 +140,18 @@ def _held(output: Path) -> Iterator[None]:
         ConfigError: Another process prepares into it.
     """
     is_new = not output.exists()
-    output.mkdir(parents=True, exist_ok=True)
-    handle = None
-    try:
-        handle = locks.hold(output)
-    except BlockingIOError:
-        raise ConfigError(
-            f"another process prepares footage into '{output}'; one at a time can; wait for it, end it, or choose "
-            "another --output",
-            code="dataset_in_use",
-        ) from None
-    except OSError as error:
-        logging.getLogger(__name__).warning("'%s' cannot be locked (%s): prepare nothing else into it", output, error)
-    try:
-        yield
-    finally:
-        if is_new:
-            with suppress(OSError):  # It holds something, as it should.
-                output.rmdir()
-        if handle is not None:
-            os.close(handle)
+    refusal = ConfigError(
+        f"another process prepares footage into '{output}'; one at a time can; wait for it, end it, or choose another "
+        "--output",
+        code="dataset_in_use",
+    )
+    with locks.held(output, refusal):
+        try:
+            yield
+        finally:
+            if is_new:
+                with suppress(OSError):  # It holds something, as it should.
+                    output.rmdir()
 
 
 def _check_kept(output: Path, config: Config, listing: Listing) -> None:

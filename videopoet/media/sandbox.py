@@ -139,6 +139,7 @@ def _run(path: Path, file: BinaryIO, request: Request) -> Decoded:
         finally:
             timer.cancel()
             child.kill()
+            timer.join()
     raise _failure(path, child, limits, timed_out=time.monotonic() - start >= limits.deadline_seconds)
 
 

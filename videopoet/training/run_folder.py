@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,23 +60,12 @@ def held(output: Path) -> Iterator[None]:
     if ranks.rank() != 0:
         yield
         return
-    output.mkdir(parents=True, exist_ok=True)
-    try:
-        handle = locks.hold(output)
-    except BlockingIOError:
-        raise ConfigError(
-            f"another process trains in '{output}'; one run at a time can; wait for it, end it, or choose another "
-            "--output",
-            code="run_in_use",
-        ) from None
-    except OSError as error:
-        logging.getLogger(__name__).warning("'%s' cannot be locked (%s): start no second run there", output, error)
+    refusal = ConfigError(
+        f"another process trains in '{output}'; one run at a time can; wait for it, end it, or choose another --output",
+        code="run_in_use",
+    )
+    with locks.held(output, refusal):
         yield
-        return
-    try:
-        yield
-    finally:
-        os.close(handle)
 
 
 def check(output: Path, config: RunConfig, resume: bool) -> None:
