@@ -17,6 +17,7 @@ from videopoet.tokenizers.magvit_v2 import MagvitV2
 from videopoet.tokenizers.soundstream import SoundStream
 from videopoet.training import journal, run
 from videopoet.training.language_model import fresh, vocabulary_of
+from videopoet.training.next_token import token_losses
 from videopoet.training.self_play import PairBatches, SelfPlay, SelfPlayConfig, log_probabilities, without_prompt
 
 SHARES = (
@@ -52,23 +53,24 @@ def of_task(pairs, task):
 def test_a_pair_has_one_prefix_and_differs_in_what_is_chosen_alone(parts, task):
     _, model, vocabulary = parts
     pair = of_task(pairs_of(parts), task)
-    true, own = pair.true.rows, pair.own
-    differs = true.tokens != own.tokens
+    true, (first, own) = pair.true.rows, pair.both.tokens.chunk(2)
+    assert torch.equal(first, true.tokens)
+    differs = true.tokens != own
     assert differs.any() and not (differs & ~true.targets).any()
-    chosen = own.tokens[own.targets]
+    chosen = own[true.targets]
     low, high = vocabulary.range("video")
     assert ((low <= chosen) & (chosen < high)).all()
     with torch.no_grad():
-        assert torch.allclose(pair.before[0], log_probabilities(model, true), atol=1e-2)
-        assert torch.allclose(pair.before[1], log_probabilities(model, own), atol=1e-2)
+        alone = log_probabilities(token_losses(model, true), true)
+        assert torch.allclose(pair.before[: len(alone)], alone, rtol=1e-3)
 
 
 def test_own_answers_are_a_function_of_seed_and_number(parts):
     first, again = of_task(pairs_of(parts), "text_to_video"), of_task(pairs_of(parts), "text_to_video")
-    assert torch.equal(first.own.tokens, again.own.tokens)
+    assert torch.equal(first.both.tokens, again.both.tokens)
     other = of_task(replace_seed(pairs_of(parts)), "text_to_video")
     assert torch.equal(first.true.rows.tokens, other.true.rows.tokens)
-    assert not torch.equal(first.own.tokens, other.own.tokens)
+    assert not torch.equal(first.both.tokens, other.both.tokens)
 
 
 def replace_seed(pairs):
@@ -79,7 +81,7 @@ def replace_seed(pairs):
 def test_tasks_that_are_not_named_are_learned_as_ever(parts):
     _, model, _ = parts
     pair = of_task(pairs_of(parts, tasks=("text_to_video",)), "video_captioning")
-    assert pair.own is None
+    assert pair.both is None
     losses = SelfPlay(SelfPlayConfig(), model, [])(pair, 0, torch.Generator())
     assert set(losses.figures) == {"loss_video_captioning"}
 
@@ -93,7 +95,7 @@ def test_the_loss_is_that_of_dpo(parts):
         likelihood = start.figures["loss_text_to_video"]
         # The model is what it was, so that nothing is preferred yet: log 2 a pair.
         assert start.total.item() == pytest.approx(0.6931 + 0.25 * likelihood.item(), abs=5e-3)
-        ahead = replace(pair, before=pair.before + torch.tensor([[-4.0], [2.0]]))
+        ahead = replace(pair, before=pair.before + torch.tensor([-4.0, 2.0]).repeat_interleave(3))
         gained = SelfPlay(config, model, [])(ahead, 0, torch.Generator())
         assert gained.figures["preference_loss_text_to_video"].item() == pytest.approx(0.0486, abs=5e-3)
         assert gained.figures["preferred_text_to_video"] == 1
@@ -155,6 +157,28 @@ def test_a_run_plays_against_the_model_that_it_begins_with(tmp_path):
     unbroken = run.train(config, tmp_path / "unbroken", stages=("language_model",))
     entries = [entry for entry in journal.read(unbroken.parent / "language_model") if entry["kind"] == "train"]
     assert entries[0]["preference_loss_text_to_video"] == pytest.approx(0.6931, abs=1e-2)
+
+
+def test_a_task_that_there_is_not_is_refused():
+    with pytest.raises(ConfigError, match="there is no task 'stylisation'"):
+        override(presets.tiny(), ["init_from=x", "language_model.self_play={tasks: [stylisation]}"])
+
+
+def test_a_task_that_is_not_trained_is_refused():
+    shares = "language_model.mixture.shares=[{task: text_to_video, batch_size: 2, weight: 1}]"
+    with pytest.raises(ConfigError, match="has no share of"):
+        override(presets.tiny(), ["init_from=x", shares, "language_model.self_play={tasks: [inpainting]}"])
+
+
+def test_a_draft_head_learns_beside(parts):
+    batches, _, vocabulary = parts
+    model = fresh(presets.tiny().language_model.model, vocabulary)
+    model.add_draft_head(16)
+    pair = of_task(PairBatches(batches, model, vocabulary, Settings(), SelfPlayConfig(), seed=5), "text_to_video")
+    losses = SelfPlay(SelfPlayConfig(), model, [])(pair, 0, torch.Generator())
+    losses.total.backward()
+    assert losses.figures["draft_loss_text_to_video"] > 0
+    assert all(parameter.grad is not None for parameter in model.draft_head.parameters())
 
 
 def test_a_task_that_answers_in_words_is_refused():

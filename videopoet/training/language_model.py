@@ -152,7 +152,7 @@ def train(run: LanguageModelRun, around: Surroundings) -> None:
     ):
         batches = read or (ahead if device.type == "cpu" else streams)
         if run.self_play is not None and before is not None:
-            batches = PairBatches(batches, before, vocabulary, settings, run.self_play, training.seed)
+            batches = PairBatches(batches, before, vocabulary, settings, run.self_play, training.seed, training.bf16)
         around.train("language_model", objective, batches, training)
     if adapted is not None:
         adaptation.merge(adapted)
@@ -225,8 +225,8 @@ def _beginning(
         model = around.source.language_model.requires_grad_(True)
         vocabulary = widened(model, around.source.vocabulary, video)
         changed = run.translated_clips and video is not around.source.video_tokenizer
-        # A run that is resumed has what came of it in its checkpoint.
-        if changed and checkpoints.newest(around.output / "language_model") is None:
+        # A run that is resumed has what came of it in its checkpoint, but for the model that it plays against.
+        if changed and (run.self_play is not None or checkpoints.newest(around.output / "language_model") is None):
             _translate(model, vocabulary, around, video, run.translated_clips)
         text_encoder, vocabulary = _taught(model, vocabulary, around.source.text_encoder, all_words(around.world))
         return text_encoder, Vocabulary(vocabulary.config.with_resolutions(run.mixture.sizes)), model

@@ -52,10 +52,11 @@ class NextToken(Objective):
         hidden = states(self.model, batch.rows)
         losses = {f"loss_{batch.task}": token_losses(self.model, batch.rows, hidden).mean()}
         if self.model.draft_head is not None:
-            losses[f"draft_loss_{batch.task}"] = self._draft_loss(batch.rows, hidden)
+            losses[f"draft_loss_{batch.task}"] = self.draft_loss(batch.rows, hidden)
         return losses
 
-    def _draft_loss(self, rows: Batch, hidden: Tensor) -> Tensor:
+    def draft_loss(self, rows: Batch, hidden: Tensor) -> Tensor:
+        """Mean cross-entropy of the draft head's guesses of rows whose `states` are `hidden`."""
         around = torch.tensor(rows.neighbours, device=hidden.device)  # (L, 2)
         wanted = (rows.targets[0] & (around >= 0).any(dim=1)).nonzero().flatten()  # the same in all rows
         every = wanted.expand(len(hidden), -1)

@@ -72,9 +72,18 @@ class RunConfig(BaseConfig):
 
     @model_validator(mode="after")
     def _plays_against_a_trained_model(self) -> Self:
-        if self.language_model.self_play is not None and self.init_from is None:
+        run = self.language_model
+        if run.self_play is None:
+            return self
+        if self.init_from is None:
             raise ValueError(
                 "language_model.self_play is set and init_from is not; self-play begins with a trained model; name one"
+            )
+        learned = {share.task for share in run.mixture.shares if share.weight}
+        if idle := [task for task in run.self_play.tasks if task not in learned]:
+            raise ValueError(
+                f"language_model.self_play names {idle[0]}, which the mixture has no share of; give it a "
+                "weight, or leave it out"
             )
         return self
 

@@ -8,7 +8,7 @@ true output is the one to prefer. No judge is asked: what the model does wrong i
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 from pydantic import Field, field_validator
@@ -24,10 +24,10 @@ from videopoet.models import backbone_attention
 from videopoet.models.language_model import LanguageModel
 from videopoet.sequence import layout
 from videopoet.sequence.layout import UNKNOWN, Batch, Row
-from videopoet.sequence.tasks import find_task
+from videopoet.sequence.tasks import TASKS, find_task
 from videopoet.sequence.vocabulary import Vocabulary
 from videopoet.training.loop import Losses
-from videopoet.training.next_token import NextToken, token_losses
+from videopoet.training.next_token import NextToken, states, token_losses
 
 
 class SelfPlayConfig(BaseConfig):
@@ -45,6 +45,8 @@ class SelfPlayConfig(BaseConfig):
     @classmethod
     def _are_shown(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         for name in names:
+            if name not in TASKS:
+                raise ValueError(f"there is no task '{name}'; there are {', '.join(TASKS)}")
             if any(view.modality == "text" for view in find_task(name).predict):
                 raise ValueError(f"'{name}' answers with a text, whose length differs; name tasks that make media")
         return names
@@ -55,9 +57,10 @@ class Pairs:
     """Rows of a task, and where they are learned by self-play the model's own answers to them."""
 
     true: TaskBatch
-    own: Batch | None = None
+    both: Batch | None = None
+    """The true rows, and after them the same ones with own answers."""
     before: Tensor | None = None
-    """(2, B): log-probability of the true and of the own outputs by the model before the run."""
+    """(2 B,): log-probability of their outputs by the model before the run."""
 
 
 class PairBatches:
@@ -70,6 +73,7 @@ class PairBatches:
         settings: How tokens are chosen.
         config: Which tasks have own answers.
         seed: Of the answers.
+        bf16: Whether the run computes in bf16 where the device is fast in it.
     """
 
     def __init__(
@@ -80,19 +84,22 @@ class PairBatches:
         settings: Settings,
         config: SelfPlayConfig,
         seed: int,
+        bf16: bool = True,
     ):
         self.batches, self.model, self.vocabulary = batches, model, vocabulary
-        self.settings, self.config, self.seed = settings, config, seed
+        self.settings, self.config, self.seed, self.bf16 = settings, config, seed, bf16
         backbone_attention.install(model.backbone)
 
     def __call__(self, index: int) -> Pairs:
         true = self.batches(index)
         if true.task not in self.config.tasks:
             return Pairs(true)
-        own = replace(true.rows, tokens=self._answers(true, index))
-        with torch.no_grad(), runtime.autocast(own.tokens.device):
-            before = torch.stack([log_probabilities(self.model, rows) for rows in (true.rows, own)])
-        return Pairs(true, own, before)
+        twice = {field.name: torch.cat([getattr(true.rows, field.name)] * 2) for field in fields(Batch)}
+        twice["tokens"] = torch.cat([true.rows.tokens, self._answers(true, index)])
+        both = Batch(**twice)
+        with torch.no_grad(), runtime.autocast(both.tokens.device, self.bf16):
+            before = log_probabilities(token_losses(self.model, both), both)
+        return Pairs(true, both, before)
 
     def _answers(self, true: TaskBatch, index: int) -> Tensor:
         """Tokens (B, L) with the model's own outputs."""
@@ -125,27 +132,31 @@ class SelfPlay(NextToken):
         self.config = config
 
     def __call__(self, batch: Pairs, step: int, generator: Generator) -> Losses:
-        if batch.own is None or batch.before is None:
+        if batch.both is None or batch.before is None:
             return super().__call__(batch.true, step, generator)
-        true = log_probabilities(self.model, batch.true.rows)
-        own = log_probabilities(self.model, batch.own)
-        gained = true - batch.before[0] - (own - batch.before[1])  # (B,)
-        preference = -F.logsigmoid(self.config.beta * gained).mean()
-        likelihood = -true.sum() / batch.true.rows.targets.sum()
+        # Once for both: where weights are divided, processes wait for each other as often as other tasks have them do.
+        hidden = states(self.model, batch.both)
+        now = log_probabilities(token_losses(self.model, batch.both, hidden), batch.both)
+        true, own = (now - batch.before).chunk(2)
+        preference = -F.logsigmoid(self.config.beta * (true - own)).mean()
+        task, rows = batch.true.task, batch.true.rows
+        likelihood = -now.chunk(2)[0].sum() / rows.targets.sum()
         figures: dict[str, float | Tensor] = {
-            f"loss_{batch.true.task}": likelihood.detach(),
-            f"preference_loss_{batch.true.task}": preference.detach(),
-            f"preferred_{batch.true.task}": (gained > 0).float().mean(),
+            f"loss_{task}": likelihood.detach(),
+            f"preference_loss_{task}": preference.detach(),
+            f"preferred_{task}": (true > own).float().mean(),
         }
-        padding = batch.true.rows.num_padding + batch.own.num_padding
-        tokens = batch.true.rows.tokens.numel() + batch.own.tokens.numel() - padding
         total = preference + self.config.likelihood_weight * likelihood
-        return Losses(total, figures, tokens=tokens, padding=padding)
+        if self.model.draft_head is not None:
+            drafting = self.draft_loss(rows, hidden[: len(rows.tokens)])
+            figures[f"draft_loss_{task}"], total = drafting.detach(), total + drafting
+        padding = batch.both.num_padding
+        return Losses(total, figures, tokens=batch.both.tokens.numel() - padding, padding=padding)
 
 
-def log_probabilities(model: LanguageModel, rows: Batch) -> Tensor:
-    """Log-probability in nats, (B,), of the outputs of rows that have as many tokens each."""
-    return -token_losses(model, rows).view(len(rows.tokens), -1).sum(dim=1)
+def log_probabilities(losses: Tensor, rows: Batch) -> Tensor:
+    """Log-probability in nats, (B,), of the outputs of rows that have as many tokens each, whose `losses` are (N,)."""
+    return -losses.view(len(rows.tokens), -1).sum(dim=1)
 
 
 def without_prompt(row: Row, vocabulary: Vocabulary) -> Row:
