@@ -71,6 +71,18 @@ def test_where_a_clock_begins_again_picture_and_sound_go_on_together(tmp_path, e
     assert clicks(video) == pytest.approx([begins[k] + n for k in range(3) for n in range(4 - k)], abs=0.12)
 
 
+@pytest.mark.parametrize("extension", ["ts", "mpg"])
+def test_a_start_counts_from_the_beginning_of_the_whole(tmp_path, extension):
+    parts = [tmp_path / f"{k}.{extension}" for k in range(2)]
+    for k, (part, seconds) in enumerate(zip(parts, (4, 8), strict=True)):
+        clicking(part, seconds, 40 + 60 * k)
+    film = joined(tmp_path / f"film.{extension}", *parts)
+    assert changes(read_video(film, frame_rate=RATE, start=2.0)) == pytest.approx([2], abs=0.25)
+    late = read_video(film, frame_rate=RATE, start=9.0)
+    assert changes(late) == []
+    assert late.num_frames == pytest.approx(3 * RATE, abs=8)
+
+
 def test_a_part_without_sound_leaves_a_gap_and_moves_nothing(tmp_path):
     parts = [tmp_path / f"{k}.ts" for k in range(3)]
     for k, part in enumerate(parts):

@@ -282,7 +282,7 @@ class Packets:
             needed: The stream that must begin in time.
         """
         tick = float(sought.time_base or 0)
-        if tick <= 0:
+        if tick <= 0 or self.container.format.name in BEGINS_AGAIN:  # a place is sought by the file's clock alone
             return False
         try:
             self.container.seek(math.floor(target / tick), stream=sought)
