@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from videopoet import checkpoint, runtime
 from videopoet.data.mixture import TaskBatch
+from videopoet.generation.request import Settings
 from videopoet.models import construction
 from videopoet.runtime import generator
 from videopoet.sequence import layout
@@ -21,6 +22,7 @@ from videopoet.sequence.vocabulary import Vocabulary
 from videopoet.training import adaptation, checkpoints, journal, loop, optimizer
 from videopoet.training.adaptation import LoraConfig
 from videopoet.training.next_token import NextToken
+from videopoet.training.self_play import PairBatches, SelfPlay, SelfPlayConfig
 
 pytestmark = pytest.mark.skipif(not distributed.is_available(), reason="this torch has no torch.distributed")
 TEXT, STEPS, EVERY = 51, 6, 2
@@ -34,6 +36,7 @@ VARIANTS = {
     "lora": {"lora": True},
     "kept text, clipped": {"keep_text": True, "clip": 1e-2},
     "draft head": {"drafts": True},
+    "self-play": {"drafts": True, "plays": True},
     "bf16": {"recompute": True, "bf16": True},
 }
 
@@ -81,7 +84,7 @@ def batch(index: int) -> TaskBatch:
 def train(folder, sharding, accumulation, variant, stop, resume):
     settings = dict(VARIANTS[variant])
     built = {name: settings.pop(name, False) for name in ("recompute", "lora", "keep_text", "drafts")}
-    fp32, bf16 = settings.pop("fp32", False), settings.pop("bf16", False)
+    fp32, bf16, plays = (settings.pop(name, False) for name in ("fp32", "bf16", "plays"))
     # With 27 rows the second process has fewer than the first, with 28 as many.
     objective, adapted = make_objective(**built, num_hidden=28 if fp32 else 27)
     config = loop.Config(
@@ -108,10 +111,16 @@ def train(folder, sharding, accumulation, variant, stop, resume):
             raise Stop
         return batch(index)
 
+    batches = read
+    if plays:
+        played = SelfPlayConfig()
+        batches = PairBatches(read, copy.deepcopy(objective.model), VOCABULARY, Settings(), played, 0, bf16)
+        objective = SelfPlay(played, objective.model, objective.validation)
+
     dtype = torch.float32 if fp32 else runtime.compute_dtype("cpu")
     try:
         with mock.patch.object(runtime, "compute_dtype", lambda device: dtype):
-            loop.train(objective, read, config, folder, resume=resume)
+            loop.train(objective, batches, config, folder, resume=resume)
     except Stop:
         return None
     if adapted is not None:
