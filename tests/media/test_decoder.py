@@ -189,7 +189,9 @@ def test_a_bomb_is_refused(tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux alone has it")
 def test_memory_beyond_the_limit_is_an_error(clip_path, tmp_path):
     encoded(tmp_path / "large.mp4", "libx264", "yuv420p", size=4096)
-    refused(read_video, tmp_path / "large.mp4", "media_too_large", limits=Limits(memory_bytes=240 << 20))
+    for megabytes in (180, 200, 240):  # Of the first two FFmpeg says that the data is bad.
+        limits = Limits(memory_bytes=megabytes << 20)
+        refused(read_video, tmp_path / "large.mp4", "media_too_large", limits=limits)
     Pillow.new("RGB", (8000, 8000)).save(tmp_path / "large.png")
     refused(read_image, tmp_path / "large.png", "media_too_large", limits=Limits(memory_bytes=240 << 20))
 

@@ -11,12 +11,15 @@ from __future__ import annotations
 import json
 import math
 import sys
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
 from videopoet.media.protocol import END, Channel, Limits, Refusal, Request
 
 SPARED = 5
 """Seconds of a processor from the first signal that its time is over to the last."""
+LARGEST = 1 / 8
+"""Of the memory it may take, how much a decoder asks for at once: a frame of the most pixels, of ten bits in full
+colour, is a tenth."""
 
 
 def main() -> None:
@@ -27,6 +30,7 @@ def main() -> None:
 def answer(request: Request, file: BinaryIO, pipe: BinaryIO) -> None:
     """Write into the pipe what is asked for of a file, once this process is confined."""
     channel = Channel(pipe, request.limits.output_bytes)
+    memory = status_of_memory()
     try:
         if request.picture is not None:
             from videopoet.media.pictures import read
@@ -36,7 +40,9 @@ def answer(request: Request, file: BinaryIO, pipe: BinaryIO) -> None:
         facts = read(file, request, channel)
         channel.send(END, json.dumps(facts).encode())
     except Refusal as refusal:
-        channel.refuse(refusal)
+        # FFmpeg says of a frame that it was refused memory for that the data is bad.
+        is_short = refusal.code == "media_corrupt" and is_used_up(memory, request.limits)
+        channel.refuse(too_much_memory(request.limits) if is_short else refusal)
     except ImportError as error:
         channel.refuse(
             Refusal(
@@ -44,14 +50,30 @@ def answer(request: Request, file: BinaryIO, pipe: BinaryIO) -> None:
             )
         )
     except MemoryError:
-        channel.refuse(
-            Refusal(
-                "media_too_large",
-                f"decoding it takes more than {request.limits.memory_bytes / 1e6:.3g} MB of memory; that is the most "
-                "it may take; scale it down first",
-            )
-        )
+        channel.refuse(too_much_memory(request.limits))
     pipe.flush()
+
+
+def too_much_memory(limits: Limits) -> Refusal:
+    most = limits.memory_bytes / 1e6
+    return Refusal(
+        "media_too_large",
+        f"decoding it takes more than {most:.3g} MB of memory; that is the most it may take; scale it down first",
+    )
+
+
+def status_of_memory() -> TextIO | None:
+    """What the system says of this process, where it does; a confined child cannot open it."""
+    try:
+        return open("/proc/self/status", encoding="ascii", errors="replace")
+    except OSError:
+        return None
+
+
+def is_used_up(status: TextIO | None, limits: Limits) -> bool:
+    """Whether this process may have been refused memory: once, it had almost as much as it may take."""
+    peaks = [line.split()[1] for line in status or () if line.startswith("VmPeak:")]
+    return any(1024 * int(peak) > (1 - LARGEST) * limits.memory_bytes for peak in peaks)
 
 
 def confine(limits: Limits) -> None:
