@@ -167,3 +167,11 @@ def test_a_clip_beyond_the_tables_is_refused(model):
     with pytest.raises(ConfigError, match="17 latent frames.*16") as caught:
         model.embedding.check((17, 64, 64))
     assert caught.value.code == "size_invalid"
+
+
+def test_a_sound_beyond_the_tables_is_refused(model):
+    levels, frames = model.embedding.config.audio_places
+    model.embedding.check_sound((levels, frames))
+    with pytest.raises(ConfigError, match=f"{frames + 1} frames.*{frames}.*shorter") as caught:
+        model.embedding.check_sound((levels, frames + 1))
+    assert caught.value.code == "size_invalid"

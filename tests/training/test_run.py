@@ -79,6 +79,16 @@ def test_a_task_whose_row_is_too_long_is_found_before_training(tmp_path):
     assert not (tmp_path / "language_model").exists()
 
 
+def test_a_sound_that_is_too_long_is_found_before_training(tmp_path):
+    config = override(presets.tiny(), ["world.num_frames=25", "world.frame_rate=2", "validation_clips=2"])
+    for stage, kind in (("video_tokenizer", MagvitV2), ("audio_tokenizer", SoundStream)):
+        kind(getattr(config, stage).model).save(tmp_path / stage / "final")
+    with pytest.raises(ConfigError, match="sound has 625 frames .* places for 512") as caught:
+        run.train(config, tmp_path, stages=("language_model",), device=torch.device("cpu"))
+    assert caught.value.code == "size_invalid"
+    assert not (tmp_path / "language_model").exists()
+
+
 def test_a_start_that_is_refused_leaves_no_run_behind(tmp_path):
     config = presets.preset("tiny")
     with pytest.raises(CheckpointError, match="no finished video tokenizer"):

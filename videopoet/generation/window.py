@@ -120,8 +120,14 @@ class Window(Shape):
         return sum(math.prod(self._shape(view)) for view in task.predict) - given * self.grid[1] * self.grid[2]
 
     def plan(self, task: Task, pieces: dict[str, Tensor]) -> layout.Row:
-        """The row of a task that is given these pieces; its output is to be filled in."""
+        """The row of a task that is given these pieces; its output is to be filled in.
+
+        Raises:
+            ConfigError: The task hears, and the model has no places for so long a sound.
+        """
         settings = self.parts.settings
+        if task.hears:
+            self.parts.language_model.embedding.check_sound(self.audio_grid)
         usual = (self.height, self.width) == (settings.height, settings.width)
         return layout.plan(
             task,

@@ -124,16 +124,26 @@ class TokenEmbedding(nn.Module):
         Raises:
             ConfigError: More latent frames, rows or columns than there are places.
         """
-        for name, size, most in zip(
-            ("latent frames", "rows", "columns"), video_grid, self.config.video_places, strict=True
-        ):
-            if size > most:
-                raise ConfigError(
-                    f"the clip has {size} {name} of codes, this model has places for {most}; ask for a smaller clip",
-                    code="size_invalid",
-                )
+        _check("clip", ("latent frames", "rows", "columns"), video_grid, self.config.video_places, "smaller")
+
+    def check_sound(self, audio_grid: tuple[int, int]) -> None:
+        """Refuse a sound that the tables have no places for.
+
+        Raises:
+            ConfigError: More levels or audio frames than there are places.
+        """
+        _check("sound", ("levels", "frames"), audio_grid, self.config.audio_places, "shorter")
 
 
 def _places(tables: nn.ModuleList, places: Tensor, of_this_modality: Tensor) -> Tensor:
     total = sum(table(places[..., axis].clamp_min(0) * of_this_modality) for axis, table in enumerate(tables))
     return total * of_this_modality.unsqueeze(-1)  # pyright: ignore[reportReturnType, reportOperatorIssue]
+
+
+def _check(what: str, names: tuple[str, ...], grid: tuple[int, ...], places: tuple[int, ...], remedy: str) -> None:
+    for name, size, most in zip(names, grid, places, strict=True):
+        if size > most:
+            raise ConfigError(
+                f"the {what} has {size} {name} of codes, this model has places for {most}; ask for a {remedy} clip",
+                code="size_invalid",
+            )

@@ -291,9 +291,13 @@ def _check_lengths(mixture: MixtureConfig, known: TaskBatches, model: LanguageMo
         t, h, w = few.codes["video"].shape[1:]
         model.embedding.check((t, h, w))
         for share in mixture.shares:
-            if not (share.weight or share.early_weight) or not few.suited(find_task(share.task)):
+            task = find_task(share.task)
+            if not (share.weight or share.early_weight) or not (suited := few.suited(task)):
                 continue
-            row = known.batch(find_task(share.task), 1, few, runtime.generator("length", share.task)).rows
+            if task.hears:
+                levels, frames = few.codes["audio"][suited[:1]].shape[1:]
+                model.embedding.check_sound((levels, frames))
+            row = known.batch(task, 1, few, runtime.generator("length", share.task)).rows
             model.check_length(row.tokens.shape[1])
 
 
