@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from videopoet import presets
+from videopoet.config import override
 from videopoet.errors import ConfigError
 from videopoet.models import construction, super_resolution
 from videopoet.sequence.tasks import TASKS
@@ -62,3 +63,22 @@ def test_the_small_super_resolution_is_small():
             super_resolution.Config(**config.super_resolution.model.to_dict(), num_bits=12, text_size=300)
         )
     assert 6e6 < sum(parameter.numel() for parameter in model.parameters()) < 10e6
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("language_model.model.head_width=9", "multiple of 2"),
+        ("language_model.model.num_key_value_heads=3", "heads cannot share 3 keys evenly"),
+        ("language_model.model.architecture=qwen33", "no causal LM 'qwen33'.* qwen3"),
+        ("language_model.training.optimizer.betas=[0.9, 2]", "less than 1"),
+        ("video_tokenizer.model.strides=[[0, 2]]", "greater than or equal to 1"),
+        ("video_tokenizer.model.channels=[0, 32]", "greater than or equal to 1"),
+        ("video_tokenizer.objective.adversary.multipliers=[0]", "greater than or equal to 1"),
+        ("audio_tokenizer.model.dilations=[0]", "greater than or equal to 1"),
+        ("audio_tokenizer.objective.spectrogram_adversary.window=1000", "must be a multiple of"),
+    ],
+)
+def test_what_no_network_can_be_built_of_is_refused_before_any_stage(setting, message):
+    with pytest.raises(ConfigError, match=message):
+        override(presets.tiny(), [setting])

@@ -6,6 +6,7 @@ that plain `transformers` opens, beside a `token_embedding/` of our own, and a `
 
 from __future__ import annotations
 
+import difflib
 import os
 import shutil
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint as recompute
@@ -45,7 +46,9 @@ class Config(BaseConfig):
     num_layers: int = Field(default=24, ge=1)
     num_heads: int = Field(default=16, ge=1)
     num_key_value_heads: int = Field(default=16, ge=1)
-    head_width: int = Field(default=64, ge=8)
+    """Heads with keys of their own; as many of `num_heads` share each, so it divides these."""
+    head_width: int = Field(default=64, ge=8, multiple_of=2)
+    """Of one head; its numbers turn in pairs."""
     hidden_width: int = Field(default=2816, ge=8)
     """Width inside the gated MLP."""
     tied: bool = True
@@ -54,6 +57,20 @@ class Config(BaseConfig):
     """Let the bits of a visual code enter beside its row of the table."""
     longest: int = Field(default=8192, ge=16)
     """The most positions of a sequence."""
+
+    @model_validator(mode="after")
+    def _can_be_built(self) -> Self:
+        if self.num_heads % self.num_key_value_heads:
+            raise ValueError(f"{self.num_heads} heads cannot share {self.num_key_value_heads} keys evenly")
+        if self.architecture not in stock.FAMILIES:
+            from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as FAMILIES
+
+            if self.architecture not in FAMILIES:
+                close = difflib.get_close_matches(self.architecture, FAMILIES, n=3) or stock.FAMILIES
+                raise ValueError(
+                    f"there is no causal LM '{self.architecture}'; among others there are {', '.join(close)}"
+                )
+        return self
 
 
 class HeadShape(NamedTuple):

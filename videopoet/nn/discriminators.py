@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Annotated, NamedTuple, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
@@ -19,7 +19,7 @@ class VideoDiscriminatorConfig(BaseConfig):
 
     channels: int = Field(default=128, ge=1)
     """Channels after the first convolution."""
-    multipliers: tuple[int, ...] = (2, 4, 4, 4, 4)
+    multipliers: tuple[Annotated[int, Field(ge=1)], ...] = (2, 4, 4, 4, 4)
     """Channels of each block, in multiples of `channels`; every block halves time and space."""
 
 
@@ -163,8 +163,17 @@ class SpectrogramDiscriminatorConfig(BaseConfig):
     """Samples between windows."""
     channels: int = Field(default=32, ge=1)
     """Channels after the first convolution."""
-    multipliers: tuple[int, ...] = (2, 4, 4, 8, 8, 16)
+    multipliers: tuple[Annotated[int, Field(ge=1)], ...] = (2, 4, 4, 8, 8, 16)
     """Channels of each residual block, in multiples of `channels`; all halve the frequencies, every other one time."""
+
+    @model_validator(mode="after")
+    def _frequencies_halve(self) -> Self:
+        if self.window % (part := 2 ** (1 + len(self.multipliers))):
+            raise ValueError(
+                f"half a window of {self.window} samples is halved once more for each multiplier, so it must be a "
+                f"multiple of {part}"
+            )
+        return self
 
 
 class SpectrogramDiscriminator(nn.Module):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import prod
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from einops import rearrange
@@ -26,6 +26,8 @@ from videopoet.nn.causal_conv import (
 from videopoet.nn.quantizers import LookupFreeQuantizer, Quantized
 from videopoet.tokenizers.base import VideoTokenizer
 
+AtLeastOne = Annotated[int, Field(ge=1)]
+
 
 class Reconstruction(NamedTuple):
     """What a training pass returns: the video seen through its codes, (B, 3, T, H, W), and the quantizer's terms."""
@@ -41,9 +43,9 @@ class Config(BaseConfig):
     """Bits of one code; there are 2 ** num_bits codes."""
     patch_size: int = Field(default=1, ge=1)
     """Pixels per side that the stem folds into channels before any convolution; 1 is the paper's, 4 suits a CPU."""
-    channels: tuple[int, ...] = (128, 256, 256, 512)
+    channels: tuple[AtLeastOne, ...] = Field(default=(128, 256, 256, 512), min_length=1)
     """Width of each level, fine to coarse."""
-    strides: tuple[tuple[int, int], ...] = ((1, 2), (2, 2), (2, 2))
+    strides: tuple[tuple[AtLeastOne, AtLeastOne], ...] = ((1, 2), (2, 2), (2, 2))
     """Between one level and the next, by how much time and space shrink."""
     num_blocks: int = Field(default=4, ge=1)
     """Residual blocks per level."""

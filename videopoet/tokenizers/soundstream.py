@@ -7,10 +7,10 @@ what is left of the last one is dropped, so 34,000 samples become 106 frames and
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -27,13 +27,13 @@ class Config(BaseConfig):
     """Samples per second. The paper has 24,000; AudioLM and VideoPoet have 16,000."""
     patch: int = Field(default=1, ge=1)
     """Samples stacked into channels before the first convolution. The paper has 1; more is cheaper and coarser."""
-    strides: tuple[int, ...] = (2, 4, 5, 8)
+    strides: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(2, 4, 5, 8), min_length=1)
     """Downsampling factor of each encoder block; the decoder has them in reverse."""
     channels: int = Field(default=32, ge=1)
     """Channels after the first convolution; every block doubles them."""
     kernel_size: int = Field(default=7, ge=1)
     """Length of the residual units' kernels, and of the first and last convolutions'."""
-    dilations: tuple[int, ...] = (1, 3, 9)
+    dilations: tuple[Annotated[int, Field(ge=1)], ...] = (1, 3, 9)
     """One residual unit per entry in every block."""
     dim: int = Field(default=512, ge=1)
     """Channels of the latents, and so of a code's vector; 512 is what open implementations have."""
@@ -52,12 +52,6 @@ class Config(BaseConfig):
     sooner what is heard above it."""
     quantizer_dropout: bool = True
     """In training, let each example use a random number of levels from 1 up, so that fewer levels decode too."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Config:
-        if min(self.strides, default=0) < 1:
-            raise ValueError("strides must be one or more positive numbers")
-        return self
 
     @property
     def hop(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from functools import partial
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.distributed as distributed
@@ -21,6 +21,7 @@ from videopoet.training.sharding import first_row, local
 
 MOST_TOGETHER = 2**22
 """Numbers in the matrices that Muon iterates in one batch."""
+Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Config(BaseConfig):
@@ -31,7 +32,7 @@ class Config(BaseConfig):
     keeps AdamW's moments in 8 bits, blocks of 256 with a scale each (arXiv 2110.02861): 2 bytes a weight for 8."""
     learning_rate: float = Field(default=3e-4, gt=0)
     """Peak learning rate. Muon's updates are scaled to AdamW's usual size, so one rate serves both."""
-    betas: tuple[float, float] = (0.9, 0.99)
+    betas: tuple[Decay, Decay] = (0.9, 0.99)
     """AdamW's decay of the first and second moment."""
     weight_decay: float = Field(default=0.0, ge=0)
     """Decoupled decay, on tensors of two dimensions or more."""
