@@ -37,6 +37,14 @@ def test_an_assignment_that_does_not_fit_names_what_does(assignment, message):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("assignment", ["inner.rate=-1", "inner.rate=fast"])
+def test_an_error_names_the_whole_path_of_its_key(assignment):
+    with pytest.raises(ConfigError, match="^config key 'inner.rate' is "):
+        override(Outer(), [assignment])
+    with pytest.raises(ConfigError, match="^unknown config key 'inner.rat'; the keys are rate;"):
+        Outer.from_dict({"inner": {"rat": 1}})
+
+
 def test_configs_are_closed_and_frozen():
     with pytest.raises(ConfigError, match="unknown config key 'nme'"):
         Outer(nme="x")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from typing import Any, Self, TypeVar
+from collections.abc import Iterator, Sequence
+from typing import Any, Self, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -21,6 +22,9 @@ class BaseConfig(BaseModel):
             super().__init__(**values)
         except ValidationError as error:
             raise ConfigError(_explain(type(self), error), code="config_invalid") from None
+
+    # Pydantic then builds configs inside of others by itself, and an error names the whole path of its key.
+    __init__.__pydantic_base_init__ = True  # pyright: ignore[reportFunctionMemberAccess]
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
@@ -80,9 +84,26 @@ def _explain(config: type[BaseModel], error: ValidationError) -> str:
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"]) or "value"
     if first["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(str(first["loc"][-1]), config.model_fields, n=3)
-        return f"unknown config key '{place}'; the keys are {', '.join(close or config.model_fields)}; correct the name"
+        known = _inside(config, first["loc"][:-1]).model_fields
+        close = difflib.get_close_matches(str(first["loc"][-1]), known, n=3)
+        return f"unknown config key '{place}'; the keys are {', '.join(close or known)}; correct the name"
     if first["type"] == "missing":
         return f"config key '{place}' is missing; it has no default; give it a value"
     message = first["msg"].removeprefix("Value error, ")
     return f"config key '{place}' is {first['input']!r}; {message[0].lower()}{message[1:]}; correct the value"
+
+
+def _inside(config: type[BaseModel], path: Sequence[str | int]) -> type[BaseModel]:
+    """The config that a path of keys leads to; numbers of a list stand for what is in it."""
+    for key in path:
+        if isinstance(key, str) and key in config.model_fields:
+            config = next(_configs(config.model_fields[key].annotation), config)
+    return config
+
+
+def _configs(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The configs in a type, such as that of a list of them, or of one or None."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _configs(part)
