@@ -55,6 +55,11 @@ def long_clip():
     return torch.rand(1, 3, 17, 16, 16, generator=torch.Generator().manual_seed(2)) * 2 - 1
 
 
+def test_what_is_decoded_keeps_nothing_for_a_backward_pass(tokenizer, clip):
+    assert any(weight.requires_grad for weight in tokenizer.parameters())
+    assert not tokenizer.decode(tokenizer.encode(clip)).requires_grad
+
+
 def test_a_later_frame_cannot_change_an_earlier_code(tokenizer, clip):
     edited = clip.clone()
     edited[:, :, 5:] = 0.0

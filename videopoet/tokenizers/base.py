@@ -95,6 +95,7 @@ class VideoTokenizer(Tokenizer, ABC):
         """Take all frames whole, in memory that grows with them."""
         self.tiling = None
 
+    @torch.no_grad()
     def encode(self, video: Tensor, past: PastFrames | None = None) -> Tensor:
         """Turn pixels in [-1, 1], (B, 3, T, H, W), into int64 codes, (B, t, h, w).
 
@@ -120,6 +121,7 @@ class VideoTokenizer(Tokenizer, ABC):
             tile.cut_into(codes, torch.cat([*pieces], dim=1))
         return codes
 
+    @torch.no_grad()
     def decode(self, codes: Tensor, past: PastFrames | None = None) -> Tensor:
         """Turn codes, (B, t, h, w), into pixels in [-1, 1], (B, 3, T, H, W) with T = 1 + (t - 1) * time_stride.
 
