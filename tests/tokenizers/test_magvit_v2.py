@@ -55,6 +55,18 @@ def long_clip():
     return torch.rand(1, 3, 17, 16, 16, generator=torch.Generator().manual_seed(2)) * 2 - 1
 
 
+def test_norms_by_place_say_nothing_under_autocast(recwarn):
+    norm, x = PlaceNorm(8), torch.randn(1, 8, 2, 3, 3).bfloat16()
+    torch.set_warn_always(True)
+    try:
+        with torch.autocast("cpu", torch.bfloat16):
+            normalized = norm(x)
+    finally:
+        torch.set_warn_always(False)
+    assert not recwarn.list
+    assert torch.equal(normalized, norm(x.float()).bfloat16())
+
+
 def test_what_is_decoded_keeps_nothing_for_a_backward_pass(tokenizer, clip):
     assert any(weight.requires_grad for weight in tokenizer.parameters())
     assert not tokenizer.decode(tokenizer.encode(clip)).requires_grad

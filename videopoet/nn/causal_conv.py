@@ -161,7 +161,9 @@ class PlaceNorm(nn.Module):
 
     def forward(self, input: Tensor, past: PastFrames | None = None) -> Tensor:
         x = input.movedim(1, -1)
-        x = F.rms_norm(x, (x.shape[-1],), self.weight, eps=1e-6)
+        # Torch warns of a weight in another dtype than the input, as it is under autocast, and computes in fp32 then.
+        weight = None if self.weight is None else self.weight.float()
+        x = F.rms_norm(x.float(), (x.shape[-1],), weight, eps=1e-6).to(x.dtype)
         return (x if self.bias is None else x + self.bias).movedim(-1, 1)
 
 
