@@ -227,6 +227,14 @@ def test_a_report_says_which_prompts_and_which_oracle_it_depends_on(report):
     assert frozen.pop("open_prompts") == 0 and set(frozen.values()) == {2}
 
 
+def test_tokenizers_answer_once_however_many_answers_are_asked_for(poet, tmp_path):
+    report = evaluate(poet, tmp_path / "new", tasks=["tokenizer"], count=2, per_prompt=3, progress=False)
+    measured = report["measured"]["tokenizer"]
+    seen = next(figure for figure in measured["figures"] if figure["figure"] == "codes_seen")
+    assert measured["per_prompt"] == 1 and seen["value"] == seen["tokenizer"]
+    assert len(report["answers"]) == 2 and all((tmp_path / "new" / one["file"]).is_file() for one in report["answers"])
+
+
 def test_the_split_out_of_range_is_measured_on_its_frozen_prompts(poet, tmp_path):
     report = evaluate(poet, tmp_path / "new", tasks=["text_to_image"], count=2, split="outside", progress=False)
     assert report["split"] == "outside" and report["measured"]["text_to_image"]["frozen"] == 2

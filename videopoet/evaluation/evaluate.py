@@ -185,7 +185,9 @@ class _Suite:
     ):
         self.poet, self.window, self.world, self.suite, self.folder = poet, window, world, suite, folder
         self.count = num_prompts(suite, settings["count"])
-        self.per_prompt, self.seed, self.split = settings["per_prompt"], settings["seed"], settings["split"]
+        # Tokenizers draw no lots: the same clip gives the same codes, and a second answer would be the first again.
+        self.per_prompt = 1 if suite == "tokenizer" else settings["per_prompt"]
+        self.seed, self.split = settings["seed"], settings["split"]
         self.truths, self.skipped = truths, dict[str, str]()
         self.tallies = []
         for name, metric in figures.metrics_of(suite, extra):
@@ -258,7 +260,7 @@ class _Suite:
                 name = samples.name_of(case.number, 0)
                 if not (self.folder / f"{name}.npz").exists():
                     samples.save(self.folder, name, case.through_tokens, fingerprint(case))
-            return [[case.through_tokens for case in own] for _ in range(self.per_prompt)]
+            return [[case.through_tokens for case in own]]
         wanted = [
             (case if not other else case.other, samples.name_of(case.number, repeat, other), case.number, repeat)
             for case in own
