@@ -229,7 +229,7 @@ def test_a_broken_or_foreign_key_is_one_sentence(tmp_path, vote, text):
     assert caught.value.code == "key_invalid" and str(caught.value).count(";") == 2
 
 
-@pytest.mark.parametrize("text", ["{", "[1]"])
+@pytest.mark.parametrize("text", ["{", "[1]", "[" * 100_000], ids=["cut", "list", "deep"])
 def test_broken_or_foreign_votes_are_one_sentence(study, tmp_path, text):
     (tmp_path / "votes.json").write_text(text)
     with pytest.raises(DataError, match="broken or holds no votes of a study; raters save them .*; check") as caught:

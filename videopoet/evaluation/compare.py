@@ -300,7 +300,7 @@ def _read(path: str | Path, what: str) -> dict[str, Any]:
             f"the {what} in '{path}' cannot be read ({error.strerror}); {ORIGINS[what]}; check the path",
             code=f"{what}_missing",
         ) from None
-    except ValueError:
+    except (ValueError, RecursionError):
         values = None
     if not isinstance(values, dict):
         raise _foreign(path, what)
