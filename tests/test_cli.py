@@ -292,6 +292,7 @@ def test_no_sound_is_refused_where_it_would_leave_nothing_out(poet, capsys, task
         (["a", "b", "--prompts", "p.txt", "-o", "study", "--key", "key.json"], "--key 'key.json' is given without"),
         (["--tally", "votes.json", "--key", "key.json", "--prompts", "p.txt"], "--prompts 'p.txt' is given with"),
         (["--tally", "votes.json", "--key", "key.json", "-o", "study"], "--output 'study' is given with"),
+        (["--tally", "votes.json", "--key", "key.json", "--seed", "0"], "--seed '0' is given with"),
     ],
 )
 def test_a_study_and_its_count_do_not_take_each_others_flags(poet, capsys, arguments, said):

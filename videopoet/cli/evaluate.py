@@ -77,7 +77,9 @@ def compare(
     ] = None,
     prompts: Annotated[Path | None, typer.Option(help="A text file with one prompt a line.")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="A new folder for the study.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the clips, and of which model is on which side.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Of the clips, and of which model is on which side; 0 without it.")
+    ] = None,
     tally: Annotated[
         bool, typer.Option("--tally", help="Count the votes in the files that are given instead.")
     ] = False,
@@ -91,7 +93,7 @@ def compare(
     """
     given = models or []
     if tally:
-        unread = {"--prompts": prompts, "--output": output, "--device": device}
+        unread = {"--prompts": prompts, "--output": output, "--seed": seed, "--device": device}
         why = "with --tally, which counts votes and makes no study; leave it out"
     else:
         unread, why = {"--key": key}, "without --tally, which alone reads it; leave it out, or count with --tally"
@@ -128,7 +130,7 @@ def compare(
 
     words = comparison.read_prompts(prompts)
     first, second = (VideoPoet.from_pretrained(model, device=device) for model in given)
-    page = comparison.study(first, second, words, output, seed)
+    page = comparison.study(first, second, words, output, seed or 0)
     if as_json:
         print_json({"page": str(page), "key": str(output / comparison.KEY), "prompts": len(words)})
     else:
