@@ -82,7 +82,11 @@ class Tally:
 
     def _of_prompts(self, name: str, figure: Figure) -> tuple[dict[str, float | None], Interval | None, int] | None:
         variants = self._parts[name]
-        rows = {variant: _rows(prompts, figure.median) for variant, prompts in variants.items()}
+        rows = {
+            variant: _rows(prompts, figure.median)
+            for variant, prompts in variants.items()
+            if figure.has_chance or variant != CHANCE
+        }
         if MODEL not in rows:
             return None
         statistic = median if figure.median else ratio

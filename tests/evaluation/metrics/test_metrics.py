@@ -94,6 +94,15 @@ def test_a_perfect_reading_of_the_truth_is_all_right_and_chance_is_not(cases_of,
         assert found[first].value == 1.0 and found[first].chance < 0.6 and found[first].interval[0] > 0.5
 
 
+def test_what_is_seen_in_the_answer_alone_has_no_chance_and_no_share_above_it(cases_of, read_as_true):
+    cases = cases_of("text_to_video", 4)
+    takes = [read_as_true(case) for case in cases]
+    for metric, alone in ((AllCorrect(), {"invalid"}), (TemporalConsistency(), {"identity", "jumps", "moves"})):
+        found = results(metric, cases, takes, chance=True)
+        assert {name for name in found if found[name].chance is None} == alone
+        assert all(found[name].normalised is None for name in alone)
+
+
 @pytest.mark.parametrize("slot", ["shape", "colour", "motion"])
 def test_one_wrong_slot_costs_that_slot_and_the_whole_clip(cases_of, read_as_true, slot):
     case = cases_of("text_to_video")[0]

@@ -30,7 +30,7 @@ class AllCorrect(PerPrompt):
     figures = {
         "all_correct": Figure("clips with every asked slot right and no extra subject"),
         "subjects_right": Figure("the same without scenery and camera"),
-        "invalid": Figure("clips that are no scene of the toy box", better="lower"),
+        "invalid": Figure("clips that are no scene of the toy box", better="lower", has_chance=False),
     }
     baselines = ("retrieval", "freeze")
 

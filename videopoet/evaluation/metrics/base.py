@@ -32,6 +32,8 @@ class Figure:
     better: Literal["higher", "lower", "neither"] = "higher"
     median: bool = False
     """Whether prompts are summed up by their median; else by the ratio of their sums."""
+    has_chance: bool = True
+    """Whether other prompts say what chance would reach: of what is seen in the answer alone, they repeat the value."""
 
 
 class Metric(ABC):

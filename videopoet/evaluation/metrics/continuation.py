@@ -26,7 +26,7 @@ class Continuation(PerPrompt):
         "same_subject": Figure("clips whose subjects are those of the given frames"),
         "drift": Figure("change of the mean colour, beyond the truth's, of 255", "", better="lower"),
         "frozen": Figure("clips that stop moving", better="lower"),
-        "looping": Figure("clips that repeat themselves", better="lower"),
+        "looping": Figure("clips that repeat themselves", better="lower", has_chance=False),
     }
     baselines = ("freeze",)
 

@@ -29,9 +29,9 @@ class TemporalConsistency(PerPrompt):
     """Constant count, shape and colour; no jumps; small warp error; no flicker where all is at rest.
 
     A frozen clip wins all of these, so how many clips move stands beside them. Warp error follows the true flow, which
-    is known where the answer's motion is given: in painting, stylization and reconstruction; it is reported above that
-    of the truth itself. Flicker is VBench's (mean absolute difference of neighbouring frames, over 255), only on
-    prompts that ask for rest.
+    is known where the answer's motion is given: in painting and reconstruction; it is reported above that of the truth
+    itself. Flicker is VBench's (mean absolute difference of neighbouring frames, over 255), only on prompts that ask
+    for rest.
     """
 
     number = "M7"
@@ -48,9 +48,11 @@ class TemporalConsistency(PerPrompt):
     )
     verdict = {"unconditional": ("identity",)}
     figures = {
-        "identity": Figure("valid clips whose subjects keep count, shape and colour"),
-        "jumps": Figure("steps of subjects that no law of motion allows", better="lower"),
-        "moves": Figure("clips in which a subject goes 1/16 of the picture or more", better="neither"),
+        "identity": Figure("valid clips whose subjects keep count, shape and colour", has_chance=False),
+        "jumps": Figure("steps of subjects that no law of motion allows", better="lower", has_chance=False),
+        "moves": Figure(
+            "clips in which a subject goes 1/16 of the picture or more", better="neither", has_chance=False
+        ),
         "warp_error": Figure("difference after following the flow, above the truth's, of 255", "", better="lower"),
         "still_flicker": Figure("difference of neighbouring frames at rest, of 255", "", better="lower"),
     }
