@@ -386,6 +386,13 @@ def test_a_report_names_the_weights_that_metrics_were_given(poet, tmp_path):
     assert report["weights_sha256"] == {"counted": hashlib.sha256(b"numbers").hexdigest()}
 
 
+def test_a_set_has_as_many_answers_as_prompts_however_many_are_asked_for(poet, tmp_path):
+    asked = SMALL | {"tasks": ["text_to_image"], "per_prompt": 2}
+    report = evaluate(poet, tmp_path / "report", **asked, metrics=[("counted", Counted(tmp_path))])
+    figures = {figure["figure"]: figure for figure in report["measured"]["text_to_image"]["figures"]}
+    assert figures["answers"]["value"] == figures["answers"]["truth"] == 2.0
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [({"tasks": ["video_captioning"]}, "on none of video_captioning; it is on text_to_image"), ({}, "it needs 3")],

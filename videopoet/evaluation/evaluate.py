@@ -224,7 +224,7 @@ class _Suite:
                     takes = made[repeat]
                     samples.check_takes(own, takes, self._seen)
                     for case, take in zip(own, takes, strict=True):
-                        self._add(MODEL, case, take)
+                        self._add_answer(case, take, repeat)
                         self._note(case, take, repeat)
                     for tally in self.tallies:
                         figures.add_chance(tally, own, takes)
@@ -243,6 +243,12 @@ class _Suite:
     def _add(self, variant: str, case: Case, take: Take) -> None:
         for tally in self.tallies:
             tally.add(variant, case.number, case, take)
+
+    def _add_answer(self, case: Case, take: Take, repeat: int) -> None:
+        for tally in self.tallies:
+            # Figures of sets depend on their size: one answer to a prompt, as there is one truth.
+            if not repeat or isinstance(tally.metric, PerPrompt):
+                tally.add(MODEL, case.number, case, take)
 
     def _add_reference(self, numbers: range) -> None:
         """True clips of other prompts, for metrics of sets."""
