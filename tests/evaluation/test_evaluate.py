@@ -386,6 +386,13 @@ def test_a_report_names_the_weights_that_metrics_were_given(poet, tmp_path):
     assert report["weights_sha256"] == {"counted": hashlib.sha256(b"numbers").hexdigest()}
 
 
+def test_a_metric_with_two_weights_is_refused_before_anything_is_made(poet, tmp_path):
+    twice = [("counted", Counted(tmp_path / name)) for name in ("one.pt", "other.pt")]
+    with pytest.raises(ConfigError, match="counted is asked for 2 times; a report holds"):
+        evaluate(poet, tmp_path / "report", **SMALL, metrics=twice)
+    assert not (tmp_path / "report").exists()
+
+
 def test_a_set_has_as_many_answers_as_prompts_however_many_are_asked_for(poet, tmp_path):
     asked = SMALL | {"tasks": ["text_to_image"], "per_prompt": 2}
     report = evaluate(poet, tmp_path / "report", **asked, metrics=[("counted", Counted(tmp_path))])

@@ -75,7 +75,7 @@ def evaluate(
         progress: Show a bar, if standard error is a terminal.
 
     Raises:
-        ConfigError: A task or split that there is not, or a folder that holds something else.
+        ConfigError: A task or split that there is not, a metric twice, or a folder that holds something else.
         DataError: Samples in the folder that cannot be scored, or the file of frozen prompts has been changed.
         MediaError: The model's clips are too small for the oracle.
     """
@@ -88,6 +88,13 @@ def evaluate(
         )
     trained = poet.parts.settings.tasks
     chosen = suites_of([*trained, "tokenizer"] if tasks is None else list(tasks))
+    names = [name for name, _ in extra]
+    if doubled := next((name for name in names if names.count(name) > 1), None):
+        raise ConfigError(
+            f"{doubled} is asked for {names.count(doubled)} times; a report holds the figures and the weights of one; "
+            "measure with other weights into another folder",
+            code="metric_doubled",
+        )
     for name, metric in extra:
         _check_asked(name, metric, chosen, count)
     window = Window(poet.parts)
