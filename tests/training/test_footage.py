@@ -212,6 +212,17 @@ def test_what_clips_are_too_small_for_is_left_out_and_said(dataset):
     assert len(notes) == 2 and "32x96" in notes[0] and "scales 2" in notes[1]
 
 
+def test_what_no_stage_of_a_run_asks_for_is_not_missed(dataset):
+    config = tiny(dataset, "language_model.mixture.sizes=[[96, 32]]")
+    stage = config.video_tokenizer.stages[-1].model_copy(update={"scales": (1, 4)})
+    tokenizer = config.video_tokenizer.model_copy(update={"stages": (stage,)})
+    config = config.model_copy(update={"video_tokenizer": tokenizer})
+    said = {name: fitted(config.model_copy(update={"stages": (name,)}))[1] for name in config.stages}
+    assert said["audio_tokenizer"] == []
+    assert [len(said[name]) for name in ("video_tokenizer", "language_model")] == [1, 1]
+    assert "video tokenizer" in said["video_tokenizer"][0] and "rows of" in said["language_model"][0]
+
+
 def test_clips_that_do_not_fit_at_all_are_refused(dataset):
     with pytest.raises(DataError, match="--size 96x96"):
         fitted(tiny(dataset, "world.height=96", "world.width=96"))

@@ -101,7 +101,7 @@ def train(
             )
         config = _prepared(config, output)
     config, notes = footage.fitted(config)
-    for note in notes:
+    for note in notes if os.environ.get("RANK", "0") == "0" else []:
         say(f"warning: {note}")
     try:
         poet = run.train(config, output, resume=resume, device=device, minutes=minutes, max_shard_size=max_bytes)

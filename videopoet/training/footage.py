@@ -36,7 +36,7 @@ def clips_for(config: RunConfig) -> clips.Config:
 
 
 def fitted(config: RunConfig) -> tuple[RunConfig, list[str]]:
-    """The config without what these clips cannot serve, and a line about each thing that was left out.
+    """The config without what these clips cannot serve, and a line about each thing that its stages go without.
 
     Raises:
         DataError: The data are no dataset, or their clips do not fit the run's world at all.
@@ -64,13 +64,14 @@ def fitted(config: RunConfig) -> tuple[RunConfig, list[str]]:
     for number, stage in enumerate(config.video_tokenizer.stages):
         if kept := scales(stage.scales):
             values["video_tokenizer"]["stages"][number]["scales"] = kept
-            if kept != stage.scales:
+            if kept != stage.scales and "video_tokenizer" in config.stages:
                 left_out = _left_out(stage.scales, kept)
                 notes.append(f"the clips are too small for scales {left_out} of the video tokenizer")
     sizes = config.language_model.mixture.sizes
     kept_sizes = tuple(size for size in sizes if has(*size))
     values["language_model"]["mixture"]["sizes"] = kept_sizes
-    notes += [f"the clips are too small for rows of {w}x{h} pixels" for h, w in sizes if (h, w) not in kept_sizes]
+    if "language_model" in config.stages:
+        notes += [f"the clips are too small for rows of {w}x{h} pixels" for h, w in sizes if (h, w) not in kept_sizes]
     if config.super_resolution is not None and "super_resolution" in config.stages:
         wanted = config.super_resolution.pairs.scales
         if kept := scales(wanted, times=2):
@@ -83,11 +84,11 @@ def fitted(config: RunConfig) -> tuple[RunConfig, list[str]]:
             notes.append(f"the clips are too small for super-resolution; prepare them with --size {side}x{side}")
 
     tasks = [find_task(share.task) for share in config.language_model.mixture.shares]
-    if not train.has_sound:
+    if not train.has_sound and {"audio_tokenizer", "language_model"} & set(config.stages):
         silent = [task.name for task in tasks if _uses(task, "audio") and beside(train, task) is None]
         left_out = f": {', '.join(silent)} cannot be trained" if silent else ""
         notes.append(f"no training clip has sound{left_out}")
-    if not dataset.num_captioned:
+    if not dataset.num_captioned and "language_model" in config.stages:
         told = [task.name for task in tasks if any(view.modality == "text" for view in task.predict)]
         left_out = f", and {', '.join(told)} cannot be trained" if told else ""
         others = dataset.pictures.num_captioned + dataset.sounds.num_captioned

@@ -243,7 +243,8 @@ def _taught(
     if not isinstance(text_encoder, OwnTokens) or (wider := text_encoder.with_words(words)) is text_encoder:
         return text_encoder, vocabulary
     num_new = wider.size - text_encoder.size
-    logging.getLogger(__name__).warning("language_model: %d words of the captions are new to the model", num_new)
+    found = "1 word of the captions is" if num_new == 1 else f"{num_new} words of the captions are"
+    logging.getLogger(__name__).warning("language_model: %s new to the model", found)
     size = vocabulary.config.text_size  # of a table that may be longer than the list
     if wider.size > size:
         model.insert_words(size, wider.size - size, runtime.generator("words"))
