@@ -1,4 +1,5 @@
 import pytest
+import yaml
 from pydantic import Field
 
 from videopoet.config import BaseConfig, override
@@ -7,12 +8,16 @@ from videopoet.errors import ConfigError
 
 class Inner(BaseConfig):
     rate: float = Field(default=1e-3, gt=0)
+    """How fast it moves,
+    a step."""
     sizes: tuple[int, ...] = (1, 2)
 
 
 class Outer(BaseConfig):
     inner: Inner = Inner()
+    """What is within."""
     name: str = "one"
+    others: tuple[Inner, ...] = ()
 
 
 def test_dotted_assignments_change_what_they_name():
@@ -43,6 +48,17 @@ def test_an_error_names_the_whole_path_of_its_key(assignment):
         override(Outer(), [assignment])
     with pytest.raises(ConfigError, match="^unknown config key 'inner.rat'; the keys are rate;"):
         Outer.from_dict({"inner": {"rat": 1}})
+
+
+def test_a_config_explains_itself_and_is_read_back():
+    config = Outer(name="two: # words\non lines", others=(Inner(), Inner(rate=1e-5)))
+    lines = config.explained().splitlines()
+    assert lines[:3] == [
+        "inner:  # What is within.",
+        "  rate: 0.001  # How fast it moves, a step.",
+        "  sizes: [1, 2]",
+    ]
+    assert Outer.from_dict(yaml.safe_load(config.explained())) == config
 
 
 def test_configs_are_closed_and_frozen():

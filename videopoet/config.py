@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any, Self, TypeVar, get_args
 
@@ -15,7 +16,7 @@ from videopoet.errors import ConfigError
 class BaseConfig(BaseModel):
     """A component's settings. A wrong or unknown key raises `ConfigError` on construction."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     def __init__(self, **values: Any):
         try:
@@ -37,6 +38,10 @@ class BaseConfig(BaseModel):
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; `from_dict` reads them back."""
         return self.model_dump(mode="json")
+
+    def explained(self) -> str:
+        """The same as YAML, a line for each setting, which ends with what its field says of it."""
+        return "\n".join(_lines(self)) + "\n"
 
 
 C = TypeVar("C", bound=BaseConfig)
@@ -68,6 +73,22 @@ def override(config: C, assignments: list[str]) -> C:
                 place = place[key]
         place[leaf] = _parse(text)
     return type(config).from_dict(values)
+
+
+def _lines(config: BaseConfig) -> list[str]:
+    lines, plain = [], config.to_dict()
+    for name, field in type(config).model_fields.items():
+        value = getattr(config, name)
+        comment = f"  # {' '.join(field.description.split())}" if field.description else ""
+        if isinstance(value, BaseConfig):
+            lines += [f"{name}:{comment}", *(f"  {line}" for line in _lines(value))]
+        elif isinstance(value, tuple) and value and isinstance(value[0], BaseConfig):
+            lines.append(f"{name}:{comment}")
+            for first, *others in map(_lines, value):
+                lines += [f"  - {first}", *(f"    {line}" for line in others)]
+        else:  # JSON, which is YAML in one line, as `override` takes it
+            lines.append(f"{name}: {json.dumps(plain[name], ensure_ascii=False)}{comment}")
+    return lines
 
 
 def _parse(text: str) -> Any:

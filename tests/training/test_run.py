@@ -150,6 +150,12 @@ def test_the_config_of_a_run_is_read_back_and_other_files_are_refused(tmp_path):
     config = presets.preset("tiny")
     checkpoint.write_json(tmp_path / "config.json", config.to_dict())
     assert run.read_config(tmp_path / "config.json") == config
+    (tmp_path / "settings.yaml").write_text(config.explained())
+    assert run.read_config(tmp_path / "settings.yaml") == config
+    (tmp_path / "broken.yaml").write_text("data: [toybox")
+    for name in ("broken.yaml", "absent.yml"):
+        with pytest.raises(ConfigError, match=f"{name}' is missing or no YAML"):
+            run.read_config(tmp_path / name)
     (tmp_path / "words.txt").write_text("many words")
     for name in ("words.txt", "absent.json"):
         with pytest.raises(ConfigError, match=f"{name}' is missing or no JSON; a run's config.json fits"):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from videopoet.cli.base import AsJson, Device, app, check_folder, print_json, print_tree, say
+from videopoet.cli.base import AsJson, Device, app, check_folder, print_json, say
 from videopoet.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -27,7 +27,11 @@ def train(
     ] = None,
     config_file: Annotated[
         Path | None,
-        typer.Option("--config", metavar="FILE", help="The config.json of another run, in place of a preset."),
+        typer.Option(
+            "--config",
+            metavar="FILE",
+            help="The config.json of another run, or what --dry-run printed as .yaml, in place of a preset.",
+        ),
     ] = None,
     data: Annotated[
         str | None,
@@ -61,7 +65,9 @@ def train(
         ),
     ] = None,
     device: Device = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and print the settings, and stop.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check and print the settings, each explained, and stop.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Train the tokenizers and the model of a preset on clips; without a preset, footage tunes the bundled model."""
@@ -88,7 +94,10 @@ def train(
     if stages is not None:
         config = config.model_copy(update={"stages": run.stage_names(stages)})
     if dry_run:
-        print_tree(config.to_dict(), as_json)
+        if as_json:
+            print_json(config.to_dict())
+        else:
+            print(config.explained(), end="")
         return
     run_folder.refuse_another(output, resume)  # before footage takes the place of what is trained on
     if footage.is_raw(config.data):

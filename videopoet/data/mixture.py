@@ -33,6 +33,7 @@ class Share(BaseConfig):
 
     task: str
     batch_size: int = Field(ge=1)
+    """Rows in a batch of this task."""
     weight: float = Field(ge=0)
     """Chance of the task in a step, relative to the other tasks'."""
     early_weight: float | None = Field(default=None, ge=0)
@@ -50,6 +51,7 @@ class MixtureConfig(BaseConfig):
     """Which tasks are trained, how often, and in what order."""
 
     shares: tuple[Share, ...]
+    """The tasks that are trained, and how much each is."""
     early_batches: int = Field(default=0, ge=0)
     """Steps at the start with the early weights; the paper gives images 90% of the first quarter."""
     text_drop: float = Field(default=0.1, ge=0, le=1)

@@ -43,6 +43,7 @@ class Config(BaseConfig):
     architecture: str = "qwen3"
     """A causal LM of `transformers`, by its model type."""
     width: int = Field(default=1024, ge=8)
+    """Width of the hidden states."""
     num_layers: int = Field(default=24, ge=1)
     num_heads: int = Field(default=16, ge=1)
     num_key_value_heads: int = Field(default=16, ge=1)

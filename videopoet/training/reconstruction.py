@@ -41,7 +41,9 @@ class VideoConfig(BaseConfig):
     """How much more the error of a pixel on a subject, or next to one, weighs in both than another's: small things are
     hard to keep, and what a clip is about. Where nobody knows of subjects all pixels weigh alike."""
     commitment_weight: float = Field(default=0.25, ge=0)
+    """Weight of what holds latents near their codes."""
     entropy_weight: float = Field(default=0.1, ge=0)
+    """Weight of what asks for sure codes, and for the use of all of them."""
     entropy_extra_steps: int = Field(default=2000, ge=0)
     """Steps over which the entropy weight falls from four times itself to itself."""
     adversarial_weight: float = Field(default=0.1, ge=0)
@@ -52,6 +54,7 @@ class VideoConfig(BaseConfig):
     gradient_penalty_every: int = Field(default=16, ge=1)
     """Steps from one R1 term to the next, which is scaled up to match."""
     lecam_weight: float = Field(default=0.001, ge=0)
+    """Weight of LeCAM, which keeps the discriminator's values near their running means."""
 
 
 class VideoReconstruction(Objective):
@@ -149,11 +152,13 @@ class AudioConfig(BaseConfig):
     """Weights of the audio tokenizer's loss; the defaults are SoundStream's."""
 
     mel_weight: float = Field(default=1.0, ge=0)
+    """Weight of the distance of mel spectrograms."""
     mel_floor: float = Field(default=1e-5, gt=0)
     """Added to mel magnitudes before their logarithm; what is far below it is not heard."""
     relative_weight: float = Field(default=0.0, ge=0)
     """Weight of the squared error of samples relative to their power, which ties onsets; the paper has none."""
     commitment_weight: float = Field(default=1.0, ge=0)
+    """Weight of what holds latents near their codes."""
     adversarial_weight: float = Field(default=1.0, ge=0)
     """Weight of the hinge adversarial term; 0 trains without discriminators."""
     feature_weight: float = Field(default=100.0, ge=0)

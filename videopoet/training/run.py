@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
+import yaml
 from pydantic import Field, model_validator
 
 from videopoet import checkpoint, ranks, runtime
@@ -57,6 +58,7 @@ class RunConfig(BaseConfig):
     stages: tuple[StageName, ...] = Field(default=STAGES, min_length=1)
     """What is trained, where the call or the command does not say. A run may go on with others."""
     validation_clips: int = Field(default=32, ge=1)
+    """Clips that each validation measures."""
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> Self:
@@ -215,16 +217,18 @@ def _divide(folder: Path, max_bytes: int) -> None:
 
 
 def read_config(path: str | Path) -> RunConfig:
-    """The settings that a run keeps in its folder as `config.json`.
+    """The settings that a run keeps in its folder as `config.json`, or that `train --dry-run` printed as YAML.
 
     Raises:
         ConfigError: There is no such file, or it holds other things.
     """
+    is_yaml = Path(path).suffix in (".yaml", ".yml")
     try:
-        values = checkpoint.read_json(path)
-    except CheckpointError:
+        values = yaml.safe_load(Path(path).read_text()) if is_yaml else checkpoint.read_json(path)
+    except (CheckpointError, OSError, UnicodeDecodeError, yaml.YAMLError):
         raise ConfigError(
-            f"'{path}' is missing or no JSON; a run's config.json fits; name the one in its folder",
+            f"'{path}' is missing or no {'YAML' if is_yaml else 'JSON'}; a run's config.json fits, or what "
+            "`train --dry-run` prints as a .yaml; name one",
             code="config_invalid",
         ) from None
     return RunConfig.from_dict(values)
