@@ -4,7 +4,8 @@
     python3 vp.py demo [PROMPT]              make outputs/demo.mp4, then install the extras too
     python3 vp.py test [PYTEST ARGUMENTS]    run the tests
 
-VIDEOPOET_TORCH holds what to ask pip for in place of `torch==2.13.0`: another version, or an index with other builds.
+VIDEOPOET_TORCH holds what to ask pip for in place of `torch==2.13.0`: another version, or an index with other builds,
+such as "torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu".
 """
 
 import hashlib
@@ -65,6 +66,9 @@ def install(packages):
 
 
 def main(verb="", *arguments):
+    if verb in ("-h", "--help"):
+        print(__doc__)
+        return 0
     if sys.version_info < (3, 11):
         stop("this is Python %d.%d; videopoet needs 3.11 or later; run a newer python3" % sys.version_info[:2], 4)
     if sys.platform == "darwin" and os.uname().machine != "arm64":

@@ -423,3 +423,11 @@ def test_every_task_has_a_command_in_the_docs(poet, root):
         arguments += ["--count", "1"] if "--count" in arguments else []
         assert cli.run(arguments) == 0, command
     assert {task for task, _ in poet.asked} == set(TASKS)
+
+
+def test_the_way_in_says_how_it_is_used(root):
+    vp = [sys.executable, root / "vp.py"]
+    helped = subprocess.run([*vp, "--help"], capture_output=True, text=True, timeout=60)
+    assert helped.returncode == 0 and "vp.py demo [PROMPT]" in helped.stdout and helped.stderr == ""
+    refused = subprocess.run([*vp, "damo"], capture_output=True, text=True, timeout=60)
+    assert refused.returncode == 2 and "vp.py demo [PROMPT]" in refused.stderr
