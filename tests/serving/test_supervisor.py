@@ -1,12 +1,14 @@
 import errno
 import sqlite3
+import warnings
 from types import SimpleNamespace
 
 import pytest
 
 pytest.importorskip("fastapi")
 
-from videopoet.serving import supervisor
+from videopoet.errors import CheckpointError
+from videopoet.serving import supervisor, worker
 from videopoet.serving.storage import DATABASE_VARIABLE
 
 
@@ -69,3 +71,15 @@ def test_workers_are_looked_after_whatever_the_queue_or_the_machine_refuses(monk
     monkeypatch.setattr(workers._ending, "wait", lambda seconds: seconds == supervisor.LOOK_SECONDS and next(looks))
     workers._look_after()
     assert (len(begun), workers.restarts, refusals) == (2, 1, [])
+
+
+def test_what_libraries_warn_of_is_not_in_the_log_of_a_worker(monkeypatch, tmp_path):
+    def begin(*_, **__):
+        warnings.warn("mismatch of dtypes", UserWarning, stacklevel=1)
+        raise CheckpointError("no model", code="checkpoint_missing")
+
+    monkeypatch.setattr(worker, "begin", begin)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        assert worker.main(["--folder", str(tmp_path), "--name", "one"]) == CheckpointError.exit_code
+    assert seen == []
