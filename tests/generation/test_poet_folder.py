@@ -288,3 +288,11 @@ def test_the_folder_of_a_run_stands_for_its_poet(poet, tmp_path):
     assert poet_folder.find(tmp_path / "run") == tmp_path / "run" / "poet"
     assert poet_folder.find(tmp_path / "run" / "poet") == tmp_path / "run" / "poet"
     assert poet_folder.find(tmp_path) == tmp_path
+
+
+def test_a_run_that_is_not_finished_is_told_from_a_wrong_path(tmp_path):
+    (tmp_path / "run" / "language_model").mkdir(parents=True)
+    (tmp_path / "run" / "language_model" / "journal.jsonl").touch()
+    for path in (tmp_path / "run", tmp_path / "run" / "poet"):
+        with pytest.raises(CheckpointError, match="run' is a run that has made no model yet; .* --resume"):
+            poet_folder.find(path)

@@ -222,9 +222,19 @@ def find(path: str | Path | None) -> Path:
                 code="checkpoint_missing",
             )
         return BUNDLED
-    if Path(path).is_dir():
-        of_run = Path(path) / "poet"
-        return of_run if (of_run / CONTENTS).exists() and not (Path(path) / CONTENTS).exists() else Path(path)
+    folder = Path(path)
+    if not (folder / CONTENTS).exists():
+        if (folder / "poet" / CONTENTS).exists():
+            return folder / "poet"
+        run = folder.parent if folder.name == "poet" else folder
+        if any(run.glob("*/journal.jsonl")):
+            raise CheckpointError(
+                f"'{run}' is a run that has made no model yet; its stages up to the language model make one; give its "
+                "`videopoet train` again, with --resume",
+                code="checkpoint_missing",
+            )
+    if folder.is_dir():
+        return folder
     if isinstance(path, str) and _HUB_ID.fullmatch(path) and not Path(path).parent.is_dir():
         return pretrained.from_hub(path)
     raise CheckpointError(
