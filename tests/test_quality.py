@@ -1,4 +1,4 @@
-"""The linter and the type checker find nothing, and the lock holds what it should."""
+"""The linter and the type checker find nothing, the lock holds what it should, and the citation is up to date."""
 
 import importlib.util
 import re
@@ -9,6 +9,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
+
+import videopoet
 
 
 def run(root: Path, *command: str) -> None:
@@ -58,3 +61,10 @@ def test_every_locked_package_has_hashes_and_no_index_is_named(root):
     entries = re.split(r"^(?=[\w.-]+==)", text, flags=re.MULTILINE)[1:]
     assert len(entries) > 40
     assert all("--hash=sha256:" in entry for entry in entries)
+
+
+def test_the_citation_names_this_version(root):
+    citation = yaml.safe_load((root / "CITATION.cff").read_text())
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    assert (citation["title"], citation["license"]) == (project["name"], project["license"])
+    assert citation["version"] == videopoet.__version__
