@@ -431,3 +431,10 @@ def test_the_way_in_says_how_it_is_used(root):
     assert helped.returncode == 0 and "vp.py demo [PROMPT]" in helped.stdout and helped.stderr == ""
     refused = subprocess.run([*vp, "damo"], capture_output=True, text=True, timeout=60)
     assert refused.returncode == 2 and "vp.py demo [PROMPT]" in refused.stderr
+
+
+def test_help_begins_with_what_a_newcomer_types_first(capsys):
+    assert cli.run([]) == 0
+    commands = re.findall(r"^\W+([a-z]+)  +[A-Z]", capsys.readouterr().out, flags=re.MULTILINE)
+    assert commands[0] == "generate"
+    assert commands.index("prepare") < commands.index("train") < commands.index("evaluate")

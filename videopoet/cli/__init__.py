@@ -4,21 +4,21 @@ A file here holds the commands of one purpose. Torch and everything that needs i
 so that help and mistakes answer at once.
 """
 
-from videopoet.cli import (  # noqa: F401  each adds its commands, in this order
-    chain,
-    convert,
-    describe,
-    evaluate,
-    film,
+from videopoet.cli import (  # noqa: F401, I001  each adds its commands, which help lists in this order
     generate,
-    look,
+    describe,
+    film,
     movie,
-    plan,
-    prepare,
+    chain,
+    upscale,
     serve,
+    prepare,
+    look,
     tokenize,
     train,
-    upscale,
+    convert,
+    plan,
+    evaluate,
 )
 from videopoet.cli.program import main, run
 
