@@ -4,8 +4,7 @@
     python3 vp.py demo [PROMPT]              make outputs/demo.mp4, then install the extras too
     python3 vp.py test [PYTEST ARGUMENTS]    run the tests
 
-VIDEOPOET_TORCH holds what to ask pip for in place of `torch==2.13.0`: another version, or an index with other builds,
-such as "torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu".
+VIDEOPOET_TORCH holds what to ask pip for in place of `torch==2.13.0`: another version, or an index with other builds.
 """
 
 import hashlib

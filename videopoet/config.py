@@ -5,12 +5,15 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterator, Sequence
-from typing import Any, Self, TypeVar, get_args
+from typing import Annotated, Any, Self, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from videopoet.errors import ConfigError
+
+AtLeastOne = Annotated[int, Field(ge=1)]
+"""For each of several numbers, such as strides."""
 
 
 class BaseConfig(BaseModel):

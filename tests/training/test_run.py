@@ -62,6 +62,11 @@ def test_a_converted_model_is_trained_as_it_is(tmp_path, lora):
     assert len(run.last_figures(tmp_path / "run")) == 1
 
 
+def save_untrained_tokenizers(config, folder):
+    for stage, kind in (("video_tokenizer", MagvitV2), ("audio_tokenizer", SoundStream)):
+        kind(getattr(config, stage).model).save(folder / stage / "final")
+
+
 def test_a_task_whose_row_is_too_long_is_found_before_training(tmp_path):
     config = override(
         presets.tiny(),
@@ -71,8 +76,7 @@ def test_a_task_whose_row_is_too_long_is_found_before_training(tmp_path):
             "language_model.validation_tasks=[text_to_image]",
         ],
     )
-    for stage, kind in (("video_tokenizer", MagvitV2), ("audio_tokenizer", SoundStream)):
-        kind(getattr(config, stage).model).save(tmp_path / stage / "final")
+    save_untrained_tokenizers(config, tmp_path)
     with pytest.raises(ConfigError, match="this language model has 64") as caught:
         run.train(config, tmp_path, stages=("language_model",), device=torch.device("cpu"))
     assert caught.value.code == "row_too_long"
@@ -81,8 +85,7 @@ def test_a_task_whose_row_is_too_long_is_found_before_training(tmp_path):
 
 def test_a_sound_that_is_too_long_is_found_before_training(tmp_path):
     config = override(presets.tiny(), ["world.num_frames=25", "world.frame_rate=2", "validation_clips=2"])
-    for stage, kind in (("video_tokenizer", MagvitV2), ("audio_tokenizer", SoundStream)):
-        kind(getattr(config, stage).model).save(tmp_path / stage / "final")
+    save_untrained_tokenizers(config, tmp_path)
     with pytest.raises(ConfigError, match="sound has 625 frames .* places for 512") as caught:
         run.train(config, tmp_path, stages=("language_model",), device=torch.device("cpu"))
     assert caught.value.code == "size_invalid"
@@ -153,7 +156,8 @@ def test_the_config_of_a_run_is_read_back_and_other_files_are_refused(tmp_path):
     (tmp_path / "settings.yaml").write_text(config.explained())
     assert run.read_config(tmp_path / "settings.yaml") == config
     (tmp_path / "broken.yaml").write_text("data: [toybox")
-    for name in ("broken.yaml", "absent.yml"):
+    (tmp_path / "empty.yaml").touch()
+    for name in ("broken.yaml", "empty.yaml", "absent.yml"):
         with pytest.raises(ConfigError, match=f"{name}' is missing or no YAML"):
             run.read_config(tmp_path / name)
     (tmp_path / "words.txt").write_text("many words")

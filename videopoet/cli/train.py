@@ -110,7 +110,8 @@ def train(
             )
         config = _prepared(config, output)
     config, notes = footage.fitted(config)
-    for note in notes if os.environ.get("RANK", "0") == "0" else []:
+    speaks = os.environ.get("RANK", "0") == "0"  # of several processes that torchrun started, the first one
+    for note in notes if speaks else []:
         say(f"warning: {note}")
     try:
         poet = run.train(config, output, resume=resume, device=device, minutes=minutes, max_shard_size=max_bytes)
@@ -119,7 +120,7 @@ def train(
         if as_json:
             print_json({"poet": None, "figures": run.last_figures(output)})
         raise typer.Exit(0 if ended.signal is None else 128 + ended.signal) from None
-    if os.environ.get("RANK", "0") != "0":  # of several processes that torchrun started, the first one speaks
+    if not speaks:
         return
     for stage, figures in run.last_figures(output).items():
         if "train" in figures:

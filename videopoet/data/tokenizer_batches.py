@@ -5,7 +5,7 @@ Batch number `index` is a pure function of (seed, index), whatever was read befo
 
 from __future__ import annotations
 
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import torch
 from pydantic import Field
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from videopoet import runtime
-from videopoet.config import BaseConfig
+from videopoet.config import AtLeastOne, BaseConfig
 from videopoet.data.world import Scene, World, drawn_scenes
 
 FRAMES_PER_CLIP = 4
@@ -44,7 +44,7 @@ class Stage(BaseConfig):
     """Frames of a window; 1 trains on images."""
     windows_per_clip: int = Field(default=1, ge=1)
     """Windows cut from one rendered clip, at random times."""
-    scales: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(1,), min_length=1)
+    scales: tuple[AtLeastOne, ...] = Field(default=(1,), min_length=1)
     """Sizes of the clips as multiples of the world's; each batch is of one, by lot. At scale 2 a batch has a quarter
     of the windows, at least one: every batch costs about the same."""
     image_share: float = Field(default=0.0, ge=0, le=1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
 
 import torch
 from pydantic import Field
@@ -11,7 +10,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from videopoet import runtime
-from videopoet.config import BaseConfig
+from videopoet.config import AtLeastOne, BaseConfig
 from videopoet.data.world import World
 from videopoet.errors import ConfigError
 from videopoet.media.resample import resize_and_crop
@@ -28,7 +27,7 @@ class PairsConfig(BaseConfig):
 
     batch_size: int = Field(default=4, ge=1)
     """Pairs in a batch at scale 1."""
-    scales: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(1,), min_length=1)
+    scales: tuple[AtLeastOne, ...] = Field(default=(1,), min_length=1)
     """Sizes of the small clips as multiples of the world's; the large ones have twice that. Each pool is of one, by
     lot; at scale 2, batches and pools have a quarter of the pairs, at least one."""
     image_share: float = Field(default=0.1, ge=0, le=1)

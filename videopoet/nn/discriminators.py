@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
-from videopoet.config import BaseConfig
+from videopoet.config import AtLeastOne, BaseConfig
 
 
 class VideoDiscriminatorConfig(BaseConfig):
@@ -19,7 +19,7 @@ class VideoDiscriminatorConfig(BaseConfig):
 
     channels: int = Field(default=128, ge=1)
     """Channels after the first convolution."""
-    multipliers: tuple[Annotated[int, Field(ge=1)], ...] = (2, 4, 4, 4, 4)
+    multipliers: tuple[AtLeastOne, ...] = (2, 4, 4, 4, 4)
     """Channels of each block, in multiples of `channels`; every block halves time and space."""
 
 
@@ -163,7 +163,7 @@ class SpectrogramDiscriminatorConfig(BaseConfig):
     """Samples between windows."""
     channels: int = Field(default=32, ge=1)
     """Channels after the first convolution."""
-    multipliers: tuple[Annotated[int, Field(ge=1)], ...] = (2, 4, 4, 8, 8, 16)
+    multipliers: tuple[AtLeastOne, ...] = (2, 4, 4, 8, 8, 16)
     """Channels of each residual block, in multiples of `channels`; all halve the frequencies, every other one time."""
 
     @model_validator(mode="after")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import prod
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import torch
 from einops import rearrange
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from videopoet.checkpoint import load_weights
-from videopoet.config import BaseConfig
+from videopoet.config import AtLeastOne, BaseConfig
 from videopoet.nn.causal_conv import (
     NORMS,
     AdaptiveNorm,
@@ -25,8 +25,6 @@ from videopoet.nn.causal_conv import (
 )
 from videopoet.nn.quantizers import LookupFreeQuantizer, Quantized
 from videopoet.tokenizers.base import VideoTokenizer
-
-AtLeastOne = Annotated[int, Field(ge=1)]
 
 
 class Reconstruction(NamedTuple):

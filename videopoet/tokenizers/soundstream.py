@@ -7,14 +7,14 @@ what is left of the last one is dropped, so 34,000 samples become 106 frames and
 from __future__ import annotations
 
 import math
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from videopoet.config import BaseConfig
+from videopoet.config import AtLeastOne, BaseConfig
 from videopoet.nn.causal_conv1d import CausalConv1d, Downsample, Upsample, group_samples, ungroup_samples
 from videopoet.nn.residual_quantizer import ResidualVectorQuantizer
 from videopoet.tokenizers.base import AudioTokenizer
@@ -27,13 +27,13 @@ class Config(BaseConfig):
     """Samples per second. The paper has 24,000; AudioLM and VideoPoet have 16,000."""
     patch: int = Field(default=1, ge=1)
     """Samples stacked into channels before the first convolution. The paper has 1; more is cheaper and coarser."""
-    strides: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(2, 4, 5, 8), min_length=1)
+    strides: tuple[AtLeastOne, ...] = Field(default=(2, 4, 5, 8), min_length=1)
     """Downsampling factor of each encoder block; the decoder has them in reverse."""
     channels: int = Field(default=32, ge=1)
     """Channels after the first convolution; every block doubles them."""
     kernel_size: int = Field(default=7, ge=1)
     """Length of the residual units' kernels, and of the first and last convolutions'."""
-    dilations: tuple[Annotated[int, Field(ge=1)], ...] = (1, 3, 9)
+    dilations: tuple[AtLeastOne, ...] = (1, 3, 9)
     """One residual unit per entry in every block."""
     dim: int = Field(default=512, ge=1)
     """Channels of the latents, and so of a code's vector; 512 is what open implementations have."""

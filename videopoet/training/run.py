@@ -224,13 +224,15 @@ def read_config(path: str | Path) -> RunConfig:
     """
     is_yaml = Path(path).suffix in (".yaml", ".yml")
     try:
-        values = yaml.safe_load(Path(path).read_text()) if is_yaml else checkpoint.read_json(path)
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) if is_yaml else checkpoint.read_json(path)
     except (CheckpointError, OSError, UnicodeDecodeError, yaml.YAMLError):
+        values = None
+    if not isinstance(values, dict):
         raise ConfigError(
             f"'{path}' is missing or no {'YAML' if is_yaml else 'JSON'}; a run's config.json fits, or what "
             "`train --dry-run` prints as a .yaml; name one",
             code="config_invalid",
-        ) from None
+        )
     return RunConfig.from_dict(values)
 
 
