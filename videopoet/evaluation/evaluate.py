@@ -41,7 +41,7 @@ from videopoet.sequence.tasks import TASKS
 
 SETTINGS, REPORT, PAGE = "evaluation.json", "report.json", "index.html"
 AT_ONCE = 16
-"""Prompts whose answers are in memory together; chance is taken among them."""
+"""Prompts, at the most, whose answers are in memory together; they are drawn by lot, and chance is taken among them."""
 MOST_SHARED = 600
 """True answers that are kept for later suites: less than a megabyte each at 64x64."""
 SHOWN = 6
@@ -205,18 +205,17 @@ class _Suite:
         per_prompt = [tally.metric for tally in self.tallies if isinstance(tally.metric, PerPrompt)]
         self.judge = next((metric for metric in per_prompt if suite in metric.verdict), None)
         self.shown: list[dict[str, Any]] = []
-        self._digest = hashlib.sha256()
         self._seen: dict[str, int] = {}
 
     def measure(self, progress: bool) -> dict[str, Any]:
         """All figures of the suite."""
         wanted = {name for tally in self.tallies for name in tally.metric.baselines}
+        fingerprints: dict[int, str] = {}
         with runtime.progress(self.count, self.suite.replace("_", " "), enabled=progress) as advance:
-            for first in range(0, self.count, AT_ONCE):
-                numbers = range(first, min(first + AT_ONCE, self.count))
+            for numbers in figures.groups(self.count, AT_ONCE):
                 own = list(cases(self.suite, self.world, self.window, numbers, self.seed, self.split))
                 for case in own:
-                    self._digest.update(fingerprint(case).encode())
+                    fingerprints[case.number] = fingerprint(case)
                     self.truths.share(case)
                     self._add(TRUTH, case, replace_other(case.right, case, TRUTH))
                     self._add(TOKENS, case, replace_other(case.through_tokens, case, TOKENS))
@@ -236,14 +235,15 @@ class _Suite:
                     for tally in self.tallies:
                         figures.add_chance(tally, own, takes)
                 advance(len(own))
-        digest = self._digest.hexdigest()
+        self.shown.sort(key=lambda one: (one["number"], one["repeat"]))
+        asked = "".join(fingerprints[number] for number in range(self.count))
         return {
             "task": task_of(self.suite),
             "description": TASKS[task_of(self.suite)].description if self.suite in TASKS else None,
             "prompts": self.count,
             "frozen": num_frozen(self.suite, self.count, self.seed),
             "per_prompt": self.per_prompt,
-            "prompts_sha256": digest,
+            "prompts_sha256": hashlib.sha256(asked.encode()).hexdigest(),
             "figures": [asdict(result) for tally in self.tallies for result in tally.results()],
         }
 
@@ -257,7 +257,7 @@ class _Suite:
             if not repeat or isinstance(tally.metric, PerPrompt):
                 tally.add(MODEL, case.number, case, take)
 
-    def _add_reference(self, numbers: range) -> None:
+    def _add_reference(self, numbers: Sequence[int]) -> None:
         """True clips of other prompts, for metrics of sets."""
         tallies = [tally for tally in self.tallies if isinstance(tally.metric, OverAll) and tally.metric.has_reference]
         if tallies:
@@ -304,7 +304,7 @@ class _Suite:
         return replace(take, other=other)
 
     def _note(self, case: Case, take: Take, repeat: int) -> None:
-        """Keep what the page shows: the first successes and failures, beside the truth."""
+        """Keep what the page shows: a few successes and failures, beside the truth."""
         if self.judge is None:
             return
         scores = {name: figures.mean_of(score) for name, score in self.judge.score(case, take).items()}

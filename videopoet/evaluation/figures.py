@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
-from videopoet import registry
+from videopoet import registry, runtime
 from videopoet.evaluation.cases import Case, Take
 from videopoet.evaluation.metrics.base import Figure, Metric, OverAll, PerPrompt, Score, Weighty
 from videopoet.evaluation.statistics import Floats, Interval, bootstrap_median, bootstrap_ratio, median, ratio
 
-SHIFTS = 3
-"""With how many other prompts each answer is scored for chance."""
 MODEL, TRUTH, TOKENS, CHANCE, REFERENCE = "model", "truth", "tokenizer", "chance", "reference"
 TRUSTED = 0.99
 """Of a share, what the truth must reach at least for the figure to be trusted."""
@@ -83,7 +82,7 @@ class Tally:
     def _of_prompts(self, name: str, figure: Figure) -> tuple[dict[str, float | None], Interval | None, int] | None:
         variants = self._parts[name]
         rows = {
-            variant: _rows(prompts, figure.median)
+            variant: _rows(prompts, figure.median, variant == CHANCE)
             for variant, prompts in variants.items()
             if figure.has_chance or variant != CHANCE
         }
@@ -100,7 +99,9 @@ class Tally:
     def _over_all(self, metric: OverAll) -> dict[str, tuple[dict[str, float | None], Interval | None, int]]:
         reference = [item for items in self._collected.get(REFERENCE, {}).values() for item in items]
         groups = {
-            variant: list(prompts.values()) for variant, prompts in self._collected.items() if variant != REFERENCE
+            variant: [items for _, items in sorted(prompts.items())]
+            for variant, prompts in self._collected.items()
+            if variant != REFERENCE
         }
         if MODEL not in groups:
             return {}
@@ -165,14 +166,23 @@ def metrics_of(suite: str, extra: Iterable[tuple[str, Metric]] = ()) -> list[tup
     return sorted(chosen, key=lambda pair: (int(pair[1].number.strip("MP").rstrip("abcdefgh") or 0), pair[0]))
 
 
+def groups(count: int, size: int) -> list[list[int]]:
+    """The numbers below `count` dealt out by lot, evenly, `size` at most together; the same on every machine.
+
+    Prompts in a row differ by design, so that their cases say less than chance does of each other's answers.
+    """
+    order = torch.randperm(count, generator=runtime.generator("groups", count))
+    return [sorted(group.tolist()) for group in order.tensor_split(math.ceil(count / size))]
+
+
 def add_chance(tally: Tally, cases: Sequence[Case], takes: Sequence[Take]) -> None:
-    """Score each of a model's answers by the cases of other prompts."""
+    """Score each of a model's answers by the cases of all other prompts of a group that was drawn by lot."""
     if not tally.metric.has_chance:
         return
-    for shift in range(1, min(SHIFTS + 1, len(cases))):
-        for index, take in enumerate(takes):
-            other = cases[(index + shift) % len(cases)]
-            tally.add(CHANCE, cases[index].number, other, take)
+    for case, take in zip(cases, takes, strict=True):
+        for other in cases:
+            if other is not case:
+                tally.add(CHANCE, case.number, other, take)
 
 
 def mean_of(score: Score) -> float | None:
@@ -189,11 +199,17 @@ def _pair(score: Score) -> tuple[float, float] | None:
     return (float(score), 1.0) if math.isfinite(score) else None
 
 
-def _rows(prompts: Mapping[int, list[tuple[float, float]]], by_median: bool) -> Floats:
-    """One row per prompt, (N, 2): the sum of its answers' parts, or their mean value where medians are taken."""
+def _rows(prompts: Mapping[int, list[tuple[float, float]]], by_median: bool, by_chance: bool) -> Floats:
+    """One row per prompt, (N, 2): the sum of its answers' parts, or their mean value where medians are taken.
+
+    By chance a median is of all pairs of an answer and a prompt: means over many prompts lie closer than answers do.
+    """
+    ordered = [parts for _, parts in sorted(prompts.items())]
+    if by_median and by_chance:
+        return np.concatenate(ordered)
     if by_median:
-        return np.array([[np.mean([part[0] for part in parts]), 1.0] for parts in prompts.values()])
-    return np.array([np.sum(parts, axis=0) for parts in prompts.values()])
+        return np.array([[np.mean([part[0] for part in parts]), 1.0] for parts in ordered])
+    return np.array([np.sum(parts, axis=0) for parts in ordered])
 
 
 def _finite(value: float) -> float | None:

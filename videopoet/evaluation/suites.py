@@ -8,7 +8,7 @@ frozen one are drawn by the same rule, for sets that need more, and to tune on.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from videopoet.data.toybox import Config, Scene, ToyBox
@@ -97,7 +97,9 @@ def num_frozen(suite: str, count: int, seed: int) -> int:
     return num_prompts(suite, count) if suite == "minimal_pairs" else max(0, min(seed + count, PER_SPLIT) - seed)
 
 
-def cases(suite: str, world: ToyBox, window: Window, numbers: range, seed: int, split: Split = "in") -> Iterator[Case]:
+def cases(
+    suite: str, world: ToyBox, window: Window, numbers: Iterable[int], seed: int, split: Split = "in"
+) -> Iterator[Case]:
     """The cases of a suite with these numbers; equal seeds give equal cases, on every machine.
 
     `world` is that of the split, and the first case has prompt `seed`. Prompts below `PER_SPLIT` are the frozen ones,

@@ -1,5 +1,6 @@
 """What every metric says of itself, and that truth and baselines score as designed where the reading is perfect."""
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -7,12 +8,12 @@ import torch
 
 from videopoet import registry
 from videopoet.data.toybox import STYLES
-from videopoet.evaluation import baselines
+from videopoet.evaluation import baselines, suites
 from videopoet.evaluation.cases import Take
-from videopoet.evaluation.figures import MODEL, TRUTH, Tally, add_chance, metrics_of
+from videopoet.evaluation.figures import MODEL, TRUTH, Tally, add_chance, groups, metrics_of
 from videopoet.evaluation.metrics.all_correct import AllCorrect
 from videopoet.evaluation.metrics.attribute_shift import AttributeShift
-from videopoet.evaluation.metrics.base import Metric, OverAll, PerPrompt, Weighty
+from videopoet.evaluation.metrics.base import Figure, Metric, OverAll, PerPrompt, Weighty
 from videopoet.evaluation.metrics.binding import Binding
 from videopoet.evaluation.metrics.captioning import Captioning
 from videopoet.evaluation.metrics.continuation import Continuation, loops
@@ -101,6 +102,43 @@ def test_what_is_seen_in_the_answer_alone_has_no_chance_and_no_share_above_it(ca
         found = results(metric, cases, takes, chance=True)
         assert {name for name in found if found[name].chance is None} == alone
         assert all(found[name].normalised is None for name in alone)
+
+
+def test_chance_scores_each_answer_with_every_other_prompt_of_its_group_and_its_median_is_of_all_pairs(cases_of):
+    class Apart(PerPrompt):
+        number, suites = "M0", ("text_to_video",)
+        figures = {"share": Figure("prompts"), "apart": Figure("numbers", "", median=True)}
+
+        def score(self, case, take):
+            return {"share": case.number == int(take.text), "apart": float(abs(case.number - int(take.text)) ** 3)}
+
+    cases = cases_of("text_to_video", 4)
+    found = results(Apart(), cases, [Take(text=str(case.number)) for case in cases], chance=True)
+    assert (found["share"].value, found["share"].chance) == (1, 0)
+    assert found["apart"].chance == 4.5  # of six times 1, four times 8 and twice 27
+
+
+@pytest.mark.parametrize("count", [1, 16, 17, 500])
+def test_groups_hold_every_number_once_and_are_about_as_large_as_each_other(count):
+    dealt = groups(count, 16)
+    assert sorted(number for group in dealt for number in group) == list(range(count)) and dealt == groups(count, 16)
+    sizes = {len(group) for group in dealt}
+    assert max(sizes) <= 16 and max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.parametrize("slot", ["shape", "colour", "motion", "size"])
+def test_prompts_of_a_group_share_as_much_as_any_two_and_neighbours_do_not(world, slot):
+    values = [getattr(suites._scene(world, "in", number).subjects[0], slot) for number in range(500)]
+
+    def share(some):
+        equal = [values[one] == values[other] for one, other in some]
+        return sum(equal) / len(equal)
+
+    every = share(itertools.permutations(range(500), 2))
+    assert share(pair for group in groups(500, 16) for pair in itertools.permutations(group, 2)) == pytest.approx(
+        every, abs=0.02
+    )
+    assert share((number, (number + step) % 500) for number in range(500) for step in (1, 2, 3)) < every - 0.05
 
 
 @pytest.mark.parametrize("slot", ["shape", "colour", "motion"])
