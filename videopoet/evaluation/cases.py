@@ -145,6 +145,11 @@ class Case:
     """Which subject's slot that word fills; -1 for the scenery and the camera, which are no subject's."""
 
     @cached_property
+    def given_sound(self) -> Take | None:
+        """The sound, where it is given and only the picture is made; where it goes on, its beginning is made anew."""
+        return Take(audio=self.given["audio"]) if "audio" in self.given and "audio" not in self.task.gives else None
+
+    @cached_property
     def right(self) -> Take:
         """The right answer, as far as the task asks for it."""
         if self.task.gives == ("text",):

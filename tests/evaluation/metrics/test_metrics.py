@@ -282,6 +282,12 @@ def test_silence_is_right_where_nothing_lands(cases_of, read_as_true):
     assert SoundSync().score(case, noisy)["silence"] is False
 
 
+def test_a_given_sound_is_not_asked_for_its_material_nor_for_silence(cases_of, read_as_true):
+    for case in cases_of("audio_to_video", 8):
+        scores = SoundSync().score(case, read_as_true(case))
+        assert set(scores) <= {"f1_50ms", "f1_100ms", "lag"} and ("f1_50ms" in scores) == bool(case.truth.impacts)
+
+
 def test_structure_and_style_are_told_apart_in_every_style(make_poet):
     window = Window(make_poet(height=64, width=64, num_frames=5).parts)  # hatching is too fine for smaller pictures
     world = world_of(window, "in")

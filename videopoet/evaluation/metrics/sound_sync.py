@@ -17,7 +17,7 @@ class SoundSync(PerPrompt):
     Where the picture is given, landings are the true ones. Where the sound is given, it is heard by the oracle, and the
     landings are those that the oracle sees in the picture made for it; where both are made, both are read. A landing is
     seen between frames, so that the truth itself shows what a frame rate allows: its value is the ceiling. Where there
-    is no picture, only material and silence are asked. Chance is the sound of one clip with the picture of another.
+    is no picture, only material and silence are asked; where the sound is given, neither is, as they are not made.
     """
 
     number = "M10"
@@ -29,7 +29,8 @@ class SoundSync(PerPrompt):
         "audio_video_continuation",
     )
     verdict = {
-        **dict.fromkeys(("video_to_audio", "audio_to_video", "audio_video_continuation"), ("f1_50ms", "silence")),
+        **dict.fromkeys(("video_to_audio", "audio_video_continuation"), ("f1_50ms", "silence")),
+        "audio_to_video": ("f1_50ms",),
         "text_to_audio": ("material", "silence"),
     }
     figures = {
@@ -42,32 +43,12 @@ class SoundSync(PerPrompt):
     baselines = ("mean_time",)
 
     def score(self, case: Case, take: Take) -> dict[str, Score]:
-        heard = take.heard
-        whole = case.truth.plain.audio
-        if whole is not None and "audio" in case.given and case.given["audio"].num_samples == whole.num_samples:
-            heard = _given_sound(case)
-        if heard is None:
-            return {}
-        seen = landings(case, take)
-        times = [one.seconds for one in heard]
-        scores: dict[str, Score] = {}
-        materials = case.truth.materials
-        if materials:
-            right = sum(one.material in materials for one in heard)
-            # No onset where there should be one is a miss, not an absence of evidence.
-            scores["material"] = (right, max(len(heard), 1))
-        else:
-            scores["silence"] = not heard
-        if seen is None:
-            return scores
-        for name, tolerance in (("f1_50ms", CLOSE), ("f1_100ms", LOOSE)):
-            hits = len(match_times(times, seen, tolerance))
-            if times or seen:
-                scores[name] = (2 * hits, len(times) + len(seen))
-        close = match_times(times, seen, 2 * LOOSE)
-        if close:
-            scores["lag"] = 1000 * sum(times[i] - seen[j] for i, j in close) / len(close)
-        return scores
+        return _compared(case, onsets(case, take), landings(case, take))
+
+
+def onsets(case: Case, take: Take) -> tuple[HeardImpact, ...] | None:
+    """What is heard in the sound, given or made; None where there is none."""
+    return (case.given_sound or take).heard
 
 
 def landings(case: Case, take: Take) -> list[float] | None:
@@ -80,5 +61,24 @@ def landings(case: Case, take: Take) -> list[float] | None:
     return [time for i, time in enumerate(times) if not i or time - times[i - 1] > CLOSE]
 
 
-def _given_sound(case: Case) -> tuple[HeardImpact, ...] | None:
-    return Take(audio=case.given["audio"]).heard
+def _compared(case: Case, heard: tuple[HeardImpact, ...] | None, seen: list[float] | None) -> dict[str, Score]:
+    if heard is None:
+        return {}
+    times = [one.seconds for one in heard]
+    scores: dict[str, Score] = {}
+    if case.given_sound is None and (materials := case.truth.materials):
+        right = sum(one.material in materials for one in heard)
+        # No onset where there should be one is a miss, not an absence of evidence.
+        scores["material"] = (right, max(len(heard), 1))
+    elif case.given_sound is None:
+        scores["silence"] = not heard
+    if seen is None:
+        return scores
+    for name, tolerance in (("f1_50ms", CLOSE), ("f1_100ms", LOOSE)):
+        hits = len(match_times(times, seen, tolerance))
+        if times or seen:
+            scores[name] = (2 * hits, len(times) + len(seen))
+    close = match_times(times, seen, 2 * LOOSE)
+    if close:
+        scores["lag"] = 1000 * sum(times[i] - seen[j] for i, j in close) / len(close)
+    return scores
