@@ -233,7 +233,7 @@ class _Suite:
                         self._add_answer(case, take, repeat)
                         self._note(case, take, repeat)
                     for tally in self.tallies:
-                        figures.add_chance(tally, own, takes)
+                        tally.add_chance(own, takes)
                 advance(len(own))
         self.shown.sort(key=lambda one: (one["number"], one["repeat"]))
         asked = "".join(fingerprints[number] for number in range(self.count))

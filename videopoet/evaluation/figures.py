@@ -64,11 +64,23 @@ class Tally:
     def add(self, variant: str, number: int, case: Case, take: Take) -> None:
         """Score an answer, which belongs to prompt `number`, by a case."""
         if isinstance(self.metric, PerPrompt):
-            for figure, score in self.metric.score(case, take).items():
-                if (pair := _pair(score)) is not None:
-                    self._parts[figure][variant][number].append(pair)
+            self._note(variant, number, self.metric.score(case, take))
         elif isinstance(self.metric, OverAll) and (item := self.metric.collect(case, take)) is not None:
             self._collected[variant][number].append(item)
+
+    def add_chance(self, cases: Sequence[Case], takes: Sequence[Take]) -> None:
+        """Score each answer by the cases of all other prompts of a group that was drawn by lot."""
+        if not isinstance(self.metric, PerPrompt) or not self.metric.has_chance:
+            return
+        for answered, take in zip(cases, takes, strict=True):
+            for case, own in zip(cases, takes, strict=True):
+                if case is not answered:
+                    self._note(CHANCE, answered.number, self.metric.by_chance(case, take, own))
+
+    def _note(self, variant: str, number: int, scores: Mapping[str, Score]) -> None:
+        for figure, score in scores.items():
+            if (pair := _pair(score)) is not None:
+                self._parts[figure][variant][number].append(pair)
 
     def results(self) -> list[Result]:
         """Every figure of the metric that at least one prompt asked for."""
@@ -173,16 +185,6 @@ def groups(count: int, size: int) -> list[list[int]]:
     """
     order = torch.randperm(count, generator=runtime.generator("groups", count))
     return [sorted(group.tolist()) for group in order.tensor_split(math.ceil(count / size))]
-
-
-def add_chance(tally: Tally, cases: Sequence[Case], takes: Sequence[Take]) -> None:
-    """Score each of a model's answers by the cases of all other prompts of a group that was drawn by lot."""
-    if not tally.metric.has_chance:
-        return
-    for case, take in zip(cases, takes, strict=True):
-        for other in cases:
-            if other is not case:
-                tally.add(CHANCE, case.number, other, take)
 
 
 def mean_of(score: Score) -> float | None:

@@ -10,7 +10,7 @@ from videopoet import registry
 from videopoet.data.toybox import STYLES
 from videopoet.evaluation import baselines, suites
 from videopoet.evaluation.cases import Take
-from videopoet.evaluation.figures import MODEL, TRUTH, Tally, add_chance, groups, metrics_of
+from videopoet.evaluation.figures import MODEL, TRUTH, Tally, groups, metrics_of
 from videopoet.evaluation.metrics.all_correct import AllCorrect
 from videopoet.evaluation.metrics.attribute_shift import AttributeShift
 from videopoet.evaluation.metrics.base import Figure, Metric, OverAll, PerPrompt, Weighty
@@ -28,6 +28,7 @@ from videopoet.evaluation.metrics.sound_sync import SoundSync
 from videopoet.evaluation.metrics.stylization import Stylization, edge_f1, has_style
 from videopoet.evaluation.metrics.temporal_consistency import TemporalConsistency, warp_error
 from videopoet.evaluation.reading import HeardImpact
+from videopoet.evaluation.statistics import match_times
 from videopoet.evaluation.suites import SUITES, world_of
 from videopoet.evaluation.suites import cases as make_cases
 from videopoet.generation.window import Window
@@ -82,7 +83,7 @@ def results(metric: Metric, cases, takes, chance=False):
         tally.add(MODEL, case.number, case, take)
         tally.add(TRUTH, case.number, case, take)
     if chance:
-        add_chance(tally, cases, takes)
+        tally.add_chance(cases, takes)
     return {result.figure: result for result in tally.results()}
 
 
@@ -286,6 +287,23 @@ def test_a_given_sound_is_not_asked_for_its_material_nor_for_silence(cases_of, r
     for case in cases_of("audio_to_video", 8):
         scores = SoundSync().score(case, read_as_true(case))
         assert set(scores) <= {"f1_50ms", "f1_100ms", "lag"} and ("f1_50ms" in scores) == bool(case.truth.impacts)
+
+
+@pytest.mark.parametrize("suite", ["text_to_video", "audio_video_continuation", "audio_to_video", "video_to_audio"])
+def test_chance_pairs_the_sound_of_one_clip_with_the_picture_of_another(cases_of, read_as_true, suite):
+    landing = [case for case in cases_of(suite, 16) if case.truth.impacts]
+    apart = next(
+        [one, other]
+        for one, other in itertools.combinations(landing, 2)
+        if not match_times(one.truth.impacts, other.truth.impacts, 0.06)
+    )
+
+    def take(case):
+        heard = tuple(HeardImpact(seconds, None) for seconds in case.truth.impacts)
+        return Take(known=replace(read_as_true(case).known, impacts=heard))
+
+    found = results(SoundSync(), apart, list(map(take, apart)), chance=True)["f1_50ms"]
+    assert (found.value, found.chance) == (1, 0)
 
 
 def test_structure_and_style_are_told_apart_in_every_style(make_poet):

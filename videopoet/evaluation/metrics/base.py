@@ -63,6 +63,11 @@ class PerPrompt(Metric):
     def score(self, case: Case, take: Take) -> dict[str, Score]:
         """The metric's figures for one answer; what is missing or None was not asked."""
 
+    def by_chance(self, case: Case, take: Take, own: Take) -> dict[str, Score]:
+        """The same for the answer to another prompt, where parts of an answer are compared with those of `own`, which
+        answers this one: with themselves they would repeat the value."""
+        return self.score(case, take)
+
 
 class OverAll(Metric):
     """A metric of a set of answers as a whole."""

@@ -45,6 +45,10 @@ class SoundSync(PerPrompt):
     def score(self, case: Case, take: Take) -> dict[str, Score]:
         return _compared(case, onsets(case, take), landings(case, take))
 
+    def by_chance(self, case: Case, take: Take, own: Take) -> dict[str, Score]:
+        """The sound of one clip with the picture of another: the given one, or that of the answer to this prompt."""
+        return _compared(case, onsets(case, take), landings(case, own if case.given_sound is None else take))
+
 
 def onsets(case: Case, take: Take) -> tuple[HeardImpact, ...] | None:
     """What is heard in the sound, given or made; None where there is none."""
