@@ -99,13 +99,13 @@ def same_clip(case: Case, world: ToyBox) -> Take:
 
 
 def mean_time(case: Case, world: ToyBox) -> Take | None:
-    """One landing, or one onset, in the middle of the clip: when things land on the average."""
+    """One onset in the middle of the clip, when things land on the average, or one landing where the sound is given."""
     middle = case.truth.plain.seconds / 2
     reading = case.right.reading
     if reading is None:
         return None
     subjects = tuple(replace(one, impacts=(middle,) if not i else ()) for i, one in enumerate(reading.subjects))
-    seen = subjects if "audio" in case.given else reading.subjects
+    seen = reading.subjects if case.given_sound is None else subjects
     return Take(known=replace(reading, subjects=seen, impacts=(HeardImpact(middle, "knock"),)))
 
 

@@ -306,6 +306,13 @@ def test_chance_pairs_the_sound_of_one_clip_with_the_picture_of_another(cases_of
     assert (found.value, found.chance) == (1, 0)
 
 
+@pytest.mark.parametrize("suite", ["text_to_video", "audio_video_continuation", "audio_to_video", "video_to_audio"])
+def test_one_onset_in_the_middle_is_not_compared_with_itself(world, cases_of, suite):
+    landing = [case for case in cases_of(suite, 16) if case.truth.impacts]
+    takes = [baselines.mean_time(case, world) for case in landing]
+    assert results(SoundSync(), landing, takes)["f1_50ms"].value < 0.5
+
+
 def test_structure_and_style_are_told_apart_in_every_style(make_poet):
     window = Window(make_poet(height=64, width=64, num_frames=5).parts)  # hatching is too fine for smaller pictures
     world = world_of(window, "in")
