@@ -95,8 +95,8 @@ def test_every_figure_has_a_value_an_interval_around_it_and_its_company(report):
     for suite, measured in report["measured"].items():
         for figure in measured["figures"]:
             assert figure["value"] is not None and 1 <= figure["prompts"] <= 2, (suite, figure)
-            if figure["metric"] in ("code_usage", "diversity", "attribute_shift"):
-                continue  # of sets, whose redraws hold fewer different clips
+            if figure["metric"] in ("code_usage", "diversity", "attribute_shift") and figure["interval"] is None:
+                continue  # of a set whose redraws are all alike
             low, high = figure["interval"]
             assert low - 1e-9 <= figure["value"] <= high + 1e-9, (suite, figure)
             if figure["figure"] in ("slots", "all_correct", "identity", "silence", "structure", "kept_psnr", "psnr"):

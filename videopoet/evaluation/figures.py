@@ -18,7 +18,15 @@ import torch
 from videopoet import registry, runtime
 from videopoet.evaluation.cases import Case, Take
 from videopoet.evaluation.metrics.base import Figure, Metric, OverAll, PerPrompt, Score, Weighty
-from videopoet.evaluation.statistics import Floats, Interval, bootstrap_median, bootstrap_ratio, median, ratio
+from videopoet.evaluation.statistics import (
+    Floats,
+    Interval,
+    bootstrap_median,
+    bootstrap_ratio,
+    interval_around,
+    median,
+    ratio,
+)
 
 MODEL, TRUTH, TOKENS, CHANCE, REFERENCE = "model", "truth", "tokenizer", "chance", "reference"
 TRUSTED = 0.99
@@ -130,14 +138,14 @@ class Tally:
                 if value is not None and math.isfinite(value):
                     redraws[name].append(value)
         found = {}
-        for name in metric.figures:
-            interval = None
-            if redraws[name]:
-                low, high = np.percentile(redraws[name], [2.5, 97.5])
-                interval = Interval(float(low), float(high))
+        for name, figure in metric.figures.items():
             each = {variant: figures.get(name) for variant, figures in values.items()}
-            if each[MODEL] is not None:
-                found[name] = each, interval, len(own)
+            if (value := each[MODEL]) is None:
+                continue
+            interval = interval_around(value, redraws[name])
+            if interval is not None and figure.unit == "%":
+                interval = Interval(max(0.0, interval.low), min(1.0, interval.high))
+            found[name] = each, interval, len(own)
         return found
 
     def _result(self, name: str, values: Mapping[str, float | None], interval: Interval | None, prompts: int) -> Result:

@@ -68,6 +68,18 @@ def bootstrap_ratio(parts: Floats, draws: int = DRAWS, seed: int = 0) -> Interva
     return Interval(float(low), float(high))
 
 
+def interval_around(value: float, redraws: Sequence[float]) -> Interval | None:
+    """The value and 1.96 standard errors to both sides, as the spread of redraws has them; None where they are all one.
+
+    The standard interval of Efron and Tibshirani (1993, chapter 12). Figures of sets, such as evenness or distances,
+    depend on how many different clips a set holds. Redraws hold fewer and lie to one side of the value, so that their
+    percentiles miss it: only their spread is taken. How far the value itself lies off that of an endless set stands
+    beside it, in the value of as many true clips.
+    """
+    spread = float(np.std(redraws, ddof=1)) if len(redraws) > 1 else 0.0
+    return Interval(value - 1.959964 * spread, value + 1.959964 * spread) if spread else None
+
+
 def share_interval(hits: int, count: int) -> Interval:
     """Wilson's interval of a share: what `count` independent trials with `hits` successes say."""
     if not count:

@@ -3,6 +3,7 @@
 import itertools
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -28,7 +29,7 @@ from videopoet.evaluation.metrics.sound_sync import SoundSync
 from videopoet.evaluation.metrics.stylization import Stylization, edge_f1, has_style
 from videopoet.evaluation.metrics.temporal_consistency import TemporalConsistency, warp_error
 from videopoet.evaluation.reading import HeardImpact
-from videopoet.evaluation.statistics import match_times
+from videopoet.evaluation.statistics import entropy, match_times
 from videopoet.evaluation.suites import SUITES, world_of
 from videopoet.evaluation.suites import cases as make_cases
 from videopoet.generation.window import Window
@@ -380,6 +381,31 @@ def test_a_caption_is_read_by_the_same_grammar(cases_of):
         assert hits == total >= 4
     empty = Captioning().score(case, Take(text=""))
     assert empty["all_correct"] is False and empty["slots"][0] <= 1  # a camera at rest goes without saying
+
+
+def test_the_interval_of_a_set_is_around_its_value_and_has_what_such_sets_have_on_the_average():
+    class Evenness(OverAll):
+        number, suites = "M0", ("open_prompts",)
+        figures = {"even": Figure("evenness")}
+
+        def collect(self, case, take):
+            return int(take.text)
+
+        def summarize(self, collected, reference):
+            return {"even": entropy(collected, 8)}
+
+    random = np.random.default_rng(0)
+    sets = random.integers(8, size=(2000, 12))
+    average = np.mean([entropy(one.tolist(), 8) for one in sets])
+    hits = 0
+    for one in sets[:100]:
+        tally = Tally("evenness", Evenness())
+        for number, value in enumerate(one):
+            tally.add(MODEL, number, None, Take(text=str(value)))
+        (result,) = tally.results()
+        assert result.interval[0] < result.value <= result.interval[1] <= 1
+        hits += result.interval[0] <= average <= result.interval[1]
+    assert hits >= 93
 
 
 def test_one_clip_for_all_is_no_diversity_and_a_shift(world, cases_of, read_as_true):

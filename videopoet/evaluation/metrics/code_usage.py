@@ -15,8 +15,7 @@ from videopoet.evaluation.statistics import Floats
 class CodeUsage(OverAll):
     """Share of all codes that occur, and perplexity: how many codes, used evenly, would say as much.
 
-    Both grow with the number of codes looked at, which is printed. Redraws of prompts see fewer different codes than
-    there are, so that the interval of a share lies below it where clips are few.
+    Both grow with the number of codes looked at, which is printed.
     """
 
     number = "M14"
