@@ -46,7 +46,7 @@ class Result:
     value: float | None
     interval: Interval | None
     prompts: int
-    """How many prompts asked for it."""
+    """How many prompts asked for it; of a set, whose answers are in it."""
     tokenizer: float | None
     """The truth through the tokenizers: the ceiling."""
     truth: float | None
@@ -145,7 +145,8 @@ class Tally:
             interval = interval_around(value, redraws[name])
             if interval is not None and figure.unit == "%":
                 interval = Interval(max(0.0, interval.low), min(1.0, interval.high))
-            found[name] = each, interval, len(own)
+            entered = sum(any(metric.enters(item, name) for item in items) for items in own)
+            found[name] = each, interval, entered
         return found
 
     def _result(self, name: str, values: Mapping[str, float | None], interval: Interval | None, prompts: int) -> Result:

@@ -419,6 +419,17 @@ def test_one_clip_for_all_is_no_diversity_and_a_shift(world, cases_of, read_as_t
     assert fair < 0.6 < unfair
 
 
+def test_a_clip_that_cannot_be_read_is_counted_only_among_those_that_are_to_be(cases_of, read_as_true):
+    cases = cases_of("open_prompts", 6)
+    right = [read_as_true(case) for case in cases]
+    takes = [Take(known=replace(take.known, valid=number > 1)) for number, take in enumerate(right)]
+    found = results(Diversity(), cases, takes) | results(AttributeShift(), cases, takes)
+    assert found["read"].value == pytest.approx(4 / 6)
+    assert {name: result.prompts for name, result in found.items()} == {
+        "colours": 4, "sceneries": 4, "starts": 4, "read": 6, "shift": 4, "amplification": 4,
+    }  # fmt: skip
+
+
 def test_reconstruction_is_perfect_of_the_truth_and_blur_is_not(world, cases_of, read_as_true):
     case = cases_of("tokenizer")[0]
     perfect = Reconstruction().score(case, replace(read_as_true(case), audio=case.truth.plain.audio))

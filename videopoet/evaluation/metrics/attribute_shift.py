@@ -40,6 +40,9 @@ class AttributeShift(OverAll):
         seen = take.reading.subjects[0].colour if take.reading.valid and take.reading.subjects else None
         return seen, {colour: 1 / len(open_to) for colour in open_to}
 
+    def enters(self, item: tuple, figure: str) -> bool:
+        return item[0] is not None
+
     def summarize(self, collected: Sequence[tuple], reference: Sequence[object]) -> dict[str, float | None]:
         seen: Counter[Hashable] = Counter(colour for colour, _ in collected if colour is not None)
         expected = Counter[Hashable]()

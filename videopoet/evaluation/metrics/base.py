@@ -82,6 +82,10 @@ class OverAll(Metric):
     def collect(self, case: Case, take: Take) -> Any:
         """What is kept of one answer; None leaves it out, where it was not asked."""
 
+    def enters(self, item: Any, figure: str) -> bool:
+        """Whether what was kept of an answer is a part of a figure; N counts those."""
+        return True
+
     @abstractmethod
     def summarize(self, collected: Sequence[Any], reference: Sequence[Any]) -> dict[str, float | None]:
         """The figures of all answers, beside what was kept of as many true clips of other prompts."""

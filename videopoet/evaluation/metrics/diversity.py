@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 from videopoet.data.toybox_world import COLOURS, KINDS
 from videopoet.evaluation.cases import Case, Take
@@ -11,6 +11,8 @@ from videopoet.evaluation.statistics import entropy
 
 CELLS = 4
 """Start places are told apart on a grid of 4 by 4."""
+POSSIBLE = {"colours": len(COLOURS), "sceneries": len(KINDS), "starts": CELLS**2}
+"""How many different ones there are of what is left open."""
 
 
 class Diversity(OverAll):
@@ -30,25 +32,30 @@ class Diversity(OverAll):
     }
     baselines = ("same_clip",)
 
-    def collect(self, case: Case, take: Take) -> tuple[str | None, str | None, tuple[int, int] | None] | None:
+    def collect(self, case: Case, take: Take) -> Mapping[str, Hashable] | None:
         reading = take.reading
         if reading is None:
             return None
         if not (reading.valid and reading.subjects):
-            return None, None, None
+            return dict.fromkeys(POSSIBLE)
         first = reading.subjects[0]
         place = first.track[~first.track.isnan().any(dim=1)][:1]
         cell = None
         if len(place):
             column, row = place[0].tolist()
             cell = int(CELLS * row / reading.height), int(CELLS * column / reading.width)
-        return first.colour, None if "scenery" in reading.unscored else reading.scenery, cell
+        scenery = None if "scenery" in reading.unscored else reading.scenery
+        return {"colours": first.colour, "sceneries": scenery, "starts": cell}
 
-    def summarize(self, collected: Sequence[tuple], reference: Sequence[object]) -> dict[str, float | None]:
-        figures: dict[str, float | None] = {"read": sum(item[0] is not None for item in collected) / len(collected)}
-        for index, (name, possible) in enumerate(
-            (("colours", len(COLOURS)), ("sceneries", len(KINDS)), ("starts", CELLS**2))
-        ):
-            values = [item[index] for item in collected if item[index] is not None]
+    def enters(self, item: Mapping[str, Hashable], figure: str) -> bool:
+        return figure == "read" or item[figure] is not None
+
+    def summarize(
+        self, collected: Sequence[Mapping[str, Hashable]], reference: Sequence[object]
+    ) -> dict[str, float | None]:
+        read = sum(item["colours"] is not None for item in collected) / len(collected)
+        figures: dict[str, float | None] = {"read": read}
+        for name, possible in POSSIBLE.items():
+            values = [item[name] for item in collected if item[name] is not None]
             figures[name] = entropy(values, possible) if values else None
         return figures
