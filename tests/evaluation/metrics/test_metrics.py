@@ -226,6 +226,18 @@ def test_a_missing_subject_is_as_far_off_as_the_picture_is_long(cases_of, read_a
     assert Physics().score(case, nothing)["position_4"] == pytest.approx(64 * 2**0.5)
 
 
+def test_an_even_motion_that_vanishes_is_as_far_from_even_as_the_picture_is_long(cases_of, read_as_true):
+    even = {("left", "still"), ("right", "still"), ("up", "still"), ("down", "still")}
+    scenes = {case: case.truth.scene for case in cases_of("video_continuation", 12)}
+    case = next(case for case, one in scenes.items() if {(each.motion, one.camera) for each in one.subjects} <= even)
+    assert Physics().score(case, read_as_true(case))["speed_change"] < 0.1
+    vanishing = case.truth.tracks[0].clone()
+    vanishing[case.num_known :] = torch.nan
+    missing = Take(known=replace(read_as_true(case).known, subjects=()))
+    for take in (read_as_true(case, track=vanishing), missing):
+        assert Physics().score(case, take)["speed_change"] == pytest.approx(64 * 2**0.5)
+
+
 def test_true_pixels_follow_the_flow_better_than_frozen_or_shuffled_ones(cases_of):
     for case in cases_of("inpainting", 4):
         frames = case.truth.plain.frames.float()

@@ -21,7 +21,8 @@ class Physics(PerPrompt):
     """Where each subject is 2, 4 and 8 frames on, when it lands, and whether an even motion keeps its speed.
 
     Errors are in pixels of a picture 64 high or wide, whichever is less. A subject that is not seen is as far off as
-    the picture is long. Reflected speeds are not compared: at 8 frames a second a rebound is too short to have one.
+    the picture is long, and where it vanishes its speed has changed by as much. Reflected speeds are not compared: at
+    8 frames a second a rebound is too short to have one.
     """
 
     number = "M6"
@@ -57,10 +58,11 @@ class Physics(PerPrompt):
         scores["landings"] = self._landings(case, partners, reading.frame_rate)
         changes = []
         for number, (track, one) in enumerate(zip(tracks, partners, strict=True)):
-            if case.truth.scene.subjects[number].motion in ("left", "right", "up", "down") and one is not None:
-                before, after = _speed(track[:known]), _speed(one.track[known - 1 :])
-                if before is not None and after is not None and case.truth.scene.camera == "still":
-                    changes.append(abs(after - before))
+            is_even = case.truth.scene.subjects[number].motion in ("left", "right", "up", "down")
+            before = _speed(track[:known])
+            if is_even and before is not None and case.truth.scene.camera == "still":
+                after = _speed(one.track[known - 1 :]) if one is not None else None
+                changes.append(abs(after - before) if after is not None else farthest)
         scores["speed_change"] = scale * float(np.median(changes)) if changes else None
         return scores
 
