@@ -255,9 +255,11 @@ def test_a_shape_that_another_subject_hides_does_not_break_identity(make_poet):
 
 def test_a_changing_colour_breaks_identity(cases_of, read_as_true):
     case = cases_of("unconditional")[0]
-    changing = ("red",) * 9 + ("blue",) * 8
     assert TemporalConsistency().score(case, read_as_true(case))["identity"] is True
-    assert TemporalConsistency().score(case, read_as_true(case, frame_colours=changing))["identity"] is False
+    for changing in (("red",) * 9 + ("blue",) * 8, ("red",) * 16 + ("blue",)):
+        assert TemporalConsistency().score(case, read_as_true(case, frame_colours=changing))["identity"] is False
+    unseen = ("red",) * 16 + (None,)
+    assert TemporalConsistency().score(case, read_as_true(case, frame_colours=unseen))["identity"] is True
 
 
 def test_a_teleport_is_a_jump_and_the_truth_has_none(cases_of, read_as_true):
