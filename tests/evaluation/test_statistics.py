@@ -108,6 +108,12 @@ def test_no_failure_of_500_still_allows_some(hit, expected):
     assert statistics.bootstrap_ratio(parts) == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.parametrize("level", [0.0, 1.0])
+def test_a_level_that_is_always_0_or_1_is_no_share_and_opens_no_end(level):
+    parts = np.column_stack([np.full(20, level), np.ones(20)])
+    assert statistics.bootstrap_ratio(parts, is_share=False) == (level, level)
+
+
 def test_a_ratio_pools_what_the_prompts_have():
     parts = np.array([[1.0, 4.0], [1.0, 1.0], [0.0, 0.0]])
     assert statistics.ratio(parts) == pytest.approx(0.4)

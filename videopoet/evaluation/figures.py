@@ -113,7 +113,7 @@ class Tally:
         if values[MODEL] is None:  # nothing was asked, such as the steps of subjects that are not there
             return None
         own = rows[MODEL]
-        interval = (bootstrap_median if figure.median else bootstrap_ratio)(own)
+        interval = bootstrap_median(own) if figure.median else bootstrap_ratio(own, is_share=figure.unit == "%")
         return values, interval, len(own)
 
     def _over_all(self, metric: OverAll) -> dict[str, tuple[dict[str, float | None], Interval | None, int]]:

@@ -47,11 +47,12 @@ def bootstrap_median(parts: Floats, draws: int = DRAWS, seed: int = 0) -> Interv
     return Interval(float(low), float(high))
 
 
-def bootstrap_ratio(parts: Floats, draws: int = DRAWS, seed: int = 0) -> Interval | None:
+def bootstrap_ratio(parts: Floats, draws: int = DRAWS, seed: int = 0, *, is_share: bool = True) -> Interval | None:
     """The same for `ratio`.
 
-    Where all of N rows hit, or none does, redraws know nothing of the misses that might be: there the open end is what
-    19 of 20 such samples allow, 1 - 0.05^(1/N), about 3 / N.
+    Where all of N rows of a share hit, or none does, redraws know nothing of the misses that might be: there the open
+    end is what 19 of 20 such samples allow, 1 - 0.05^(1/N), about 3 / N. Of what is no share, such as a mean of levels
+    that are all 0, nothing is known of how far a rare one would be off, and both ends are the value.
     """
     if not len(parts) or not parts[:, 1].any():
         return None
@@ -62,7 +63,7 @@ def bootstrap_ratio(parts: Floats, draws: int = DRAWS, seed: int = 0) -> Interva
         numerators[start : start + 250], denominators[start : start + 250] = parts[chosen].sum(axis=1).T
     values = numerators[denominators > 0] / denominators[denominators > 0]
     low, high = np.percentile(values, [2.5, 97.5])
-    if np.isin(parts[:, 0] / np.where(parts[:, 1] > 0, parts[:, 1], 1), (0, 1)).all() and low == high:
+    if is_share and np.isin(parts[:, 0] / np.where(parts[:, 1] > 0, parts[:, 1], 1), (0, 1)).all() and low == high:
         unseen = 1 - 0.05 ** (1 / int((parts[:, 1] > 0).sum()))
         low, high = (0.0, unseen) if not high else (1 - unseen, 1.0)
     return Interval(float(low), float(high))

@@ -152,6 +152,19 @@ def test_one_wrong_slot_costs_that_slot_and_the_whole_clip(cases_of, read_as_tru
     assert AllCorrect().score(case, wrong)["all_correct"] is False
 
 
+def test_only_shares_have_an_open_end_where_all_prompts_say_the_same(cases_of):
+    class Same(PerPrompt):
+        number, suites = "M0", ("text_to_video",)
+        figures = {"drift": Figure("levels", "", better="lower"), "frozen": Figure("clips", better="lower")}
+
+        def score(self, case, take):
+            return {"drift": 0.0, "frozen": False}
+
+    cases = cases_of("text_to_video", 4)
+    found = results(Same(), cases, [Take()] * 4)
+    assert found["drift"].interval == (0, 0) and found["frozen"].interval == pytest.approx((0, 0.527), abs=1e-3)
+
+
 def test_what_cannot_be_told_is_neither_right_nor_wrong(cases_of, read_as_true):
     case = cases_of("text_to_video")[0]
     take = read_as_true(case, shape=None, unscored=frozenset({"shape"}))
