@@ -47,7 +47,8 @@ def test_prompts_say_their_slots(split):
 
 
 def test_a_minimal_pair_differs_in_one_word():
-    pairs = prompts.minimal_pairs()
+    pairs, fresh = prompts.minimal_pairs(), tuple(map(prompts.fresh_pair, range(500, 560)))
+    assert len({pair.seed for pair in (*pairs, *fresh)}) == 260
     assert len(pairs) == 200 and {pair.slot for pair in pairs} == {
         "colour",
         "shape",
@@ -56,7 +57,7 @@ def test_a_minimal_pair_differs_in_one_word():
         "scenery",
         "camera",
     }
-    for pair in pairs:
+    for pair in (*pairs, *fresh):
         one, other = (split_words(text) for text in pair.texts)
         assert len(one) == len(other) and sum(a != b for a, b in zip(one, other, strict=True)) == 1, pair
         assert pair.values[0] != pair.values[1]

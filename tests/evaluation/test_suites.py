@@ -124,6 +124,15 @@ def test_pairs_go_round_and_no_more_of_them_are_asked_than_there_are(world, wind
     assert num_prompts("minimal_pairs", 1000) == NUM_PAIRS and num_prompts("text_to_video", 1000) == 1000
 
 
+def test_no_pair_is_frozen_where_no_prompt_is(world, window):
+    frozen = {pair.texts for pair in prompts.minimal_pairs()}
+    found = list(cases("minimal_pairs", world, window, range(6), prompts.PER_SPLIT))
+    assert not {(case.prompt, case.other.prompt) for case in found} & frozen
+    assert {case.changed[1] for case in found} == {"colour", "shape", "motion", "size", "scenery", "camera"}
+    (last,) = cases("minimal_pairs", world, window, range(5, 6), prompts.PER_SPLIT)
+    assert fingerprint(last) == fingerprint(found[5])
+
+
 @pytest.mark.parametrize(
     ("suite", "count", "seed", "frozen"),
     [
@@ -131,6 +140,8 @@ def test_pairs_go_round_and_no_more_of_them_are_asked_than_there_are(world, wind
         ("text_to_video", 50, 480, 20),
         ("text_to_video", 50, 900, 0),
         ("minimal_pairs", 900, 7, 200),
+        ("minimal_pairs", 50, 480, 20),
+        ("minimal_pairs", 200, 500, 0),
         ("open_prompts", 50, 0, 0),
     ],
 )

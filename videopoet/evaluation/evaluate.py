@@ -66,7 +66,7 @@ def evaluate(
         poet: The model.
         output: The folder; it must be new, or of this very evaluation.
         tasks: Of the table, or `tokenizer`; None is all that the model was trained for, and the tokenizer.
-        count: Prompts of each suite; of minimal pairs there are 200.
+        count: Prompts of each suite; of minimal pairs 200 at most.
         split: `in` has combinations of shape, colour and motion that training has, `combinations` those that it has
             not, `outside` speeds and sizes out of the range of training.
         seed: Number of the first prompt; the next follow. Those below 500 are the frozen prompts.

@@ -39,6 +39,9 @@ SHA256 = "130ee475c8609d05dbd06a31e653a71f0681557b3c2e07563d216b684d20b65a"
 
 _OPPOSITES = (("left", "right"), ("up", "down"), ("in", "out"), ("bigger", "smaller"), ("grows", "shrinks"))
 _GROUNDS = ("grass", "sand", "snow", "sea")
+_PAIR_SLOTS = ("colour", "shape", "motion", "size", "scenery", "camera")
+_FRESH_PAIRS, _PAIR_SEEDS = 5_000_000, 1_000
+"""First seed of pairs that are not frozen, and how many each may try: about one scene in two has a word to change."""
 _FASTER, _SMALLER, _BIGGER = (0.62, 0.72), 0.84, 1.14
 
 
@@ -92,7 +95,14 @@ def minimal_pairs() -> tuple[Pair, ...]:
     Raises:
         DataError: The committed file has been changed.
     """
-    return tuple(Pair(seed, tuple(texts), slot, tuple(values)) for seed, texts, slot, values in _committed()["pairs"])
+    return tuple(_as_pair(row) for row in _committed()["pairs"])
+
+
+def fresh_pair(number: int) -> Pair:
+    """A pair that is none of the frozen ones, drawn by the same rule; equal numbers give equal pairs."""
+    world, slot = ToyBox(Config(split="test")), _PAIR_SLOTS[number % len(_PAIR_SLOTS)]
+    rows = (_pair(world, seed, slot) for seed in count(_FRESH_PAIRS + _PAIR_SEEDS * number))
+    return _as_pair(next(row for row in rows if row))
 
 
 def scene(split: Split, seed: int, number: int, world: ToyBox | None = None) -> Scene:
@@ -196,28 +206,39 @@ def _outside(drawn: Scene, lot: Lot) -> Scene:
 def _pairs() -> list[Any]:
     """One word of a caption changed: the slot goes round."""
     world = ToyBox(Config(split="test"))
-    slots = ("colour", "shape", "motion", "size", "scenery", "camera")
     found: list[Any] = []
     for seed in count(4_000_000):
         if len(found) == NUM_PAIRS:
             return found
-        slot = slots[len(found) % len(slots)]
-        lot = Lot("pairs", seed)
-        one = world.scene(
-            seed,
-            num_subjects=1,
-            size=lot.choose(("small", "big")) if slot == "size" else None,
-            camera=lot.choose(
-                [camera for camera in CAMERAS if camera.split()[-1] in ("left", "right", "up", "down", "in", "out")]
-            )
-            if slot == "camera"
-            else "still",
-        )
-        changed = _changed(one, slot, lot)
-        if changed:
-            text, values = changed
-            found.append([seed, [one.captions[0], text], slot, list(values)])
+        row = _pair(world, seed, _PAIR_SLOTS[len(found) % len(_PAIR_SLOTS)])
+        if row:
+            found.append(row)
     raise AssertionError
+
+
+def _pair(world: ToyBox, seed: int, slot: str) -> list[Any] | None:
+    """The row of a scene's caption and the same with one word changed; None where no word can be changed alone."""
+    lot = Lot("pairs", seed)
+    one = world.scene(
+        seed,
+        num_subjects=1,
+        size=lot.choose(("small", "big")) if slot == "size" else None,
+        camera=lot.choose(
+            [camera for camera in CAMERAS if camera.split()[-1] in ("left", "right", "up", "down", "in", "out")]
+        )
+        if slot == "camera"
+        else "still",
+    )
+    changed = _changed(one, slot, lot)
+    if not changed:
+        return None
+    text, values = changed
+    return [seed, [one.captions[0], text], slot, list(values)]
+
+
+def _as_pair(row: list[Any]) -> Pair:
+    seed, texts, slot, values = row
+    return Pair(seed, tuple(texts), slot, tuple(values))
 
 
 def _changed(one: Scene, slot: str, lot: Lot) -> tuple[str, tuple[str, str]] | None:

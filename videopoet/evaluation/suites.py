@@ -86,7 +86,7 @@ def left_out(suite: str, split: Split) -> str | None:
 
 
 def num_prompts(suite: str, count: int) -> int:
-    """How many prompts a suite has where `count` are wanted: there are no more minimal pairs than frozen ones."""
+    """How many prompts a suite has where `count` are wanted: of minimal pairs no more than there are frozen ones."""
     return min(count, NUM_PAIRS) if suite == "minimal_pairs" else count
 
 
@@ -94,7 +94,7 @@ def num_frozen(suite: str, count: int, seed: int) -> int:
     """How many of a suite's prompts are frozen ones."""
     if suite == "open_prompts":
         return 0
-    return num_prompts(suite, count) if suite == "minimal_pairs" else max(0, min(seed + count, PER_SPLIT) - seed)
+    return max(0, min(seed + num_prompts(suite, count), PER_SPLIT) - seed)
 
 
 def cases(
@@ -103,7 +103,7 @@ def cases(
     """The cases of a suite with these numbers; equal seeds give equal cases, on every machine.
 
     `world` is that of the split, and the first case has prompt `seed`. Prompts below `PER_SPLIT` are the frozen ones,
-    in an order in which few of them name all values. Minimal pairs go round.
+    in an order in which few of them name all values; minimal pairs below it are, and go round.
 
     Raises:
         DataError: The file of frozen prompts has been changed.
@@ -111,7 +111,9 @@ def cases(
     for number in numbers:
         wanted = seed + number
         if suite == "minimal_pairs":
-            yield _minimal_pair(world, window, number, prompts.minimal_pairs()[wanted % NUM_PAIRS])
+            frozen = wanted < PER_SPLIT
+            pair = prompts.minimal_pairs()[wanted % NUM_PAIRS] if frozen else prompts.fresh_pair(wanted)
+            yield _minimal_pair(world, window, number, pair)
         elif suite == "open_prompts":
             yield _open_prompt(world, window, number, wanted)
         else:
