@@ -245,6 +245,18 @@ def test_a_model_is_not_compared_with_itself_nor_into_a_full_folder(poets, study
     assert not (tmp_path / "new").exists()
 
 
+def test_the_same_weights_with_other_settings_are_two_models_and_the_tally_says_which(make_poet, tmp_path):
+    usual, colder = make_poet(), make_poet(name="other", temperature=0.5)
+    compare.study(usual, colder, PROMPTS[:1], tmp_path / "one")
+    compare.study(usual, make_poet(temperature=0.6), PROMPTS[:1], tmp_path / "two")
+    keys = [json.loads((tmp_path / name / "key.json").read_text()) for name in ("one", "two")]
+    assert keys[0]["study"] != keys[1]["study"] and keys[0]["model_sha256"][0] == keys[0]["model_sha256"][1]
+    first, second = compare.tally([], tmp_path / "one" / "key.json").models
+    assert first.endswith(", temperature 1.0)") and second.endswith(", temperature 0.5)")
+    with pytest.raises(ConfigError, match="same weights .* and settings; a study compares two"):
+        compare.study(usual, make_poet(name="other"), PROMPTS[:1], tmp_path / "new")
+
+
 @pytest.mark.parametrize(
     ("text", "said"), [("", "no prompt"), ("a ball\n\na ball\n", "twice"), (None, "cannot be read")]
 )

@@ -75,7 +75,8 @@ class Counted:
     """What the votes of a study say."""
 
     models: tuple[str, str]
-    """The first, whose wins are counted, and the second, with the beginnings of their hashes."""
+    """The first, whose wins are counted, and the second, with the beginnings of their hashes, or settings that differ
+    where the weights are the same."""
     raters: dict[str, int]
     """How many prompts each rater answered, in part or whole."""
     num_prompts: int
@@ -115,19 +116,21 @@ def study(first: VideoPoet, second: VideoPoet, prompts: Sequence[str], output: s
         The page; the key stands beside it and is not part of what raters are given.
 
     Raises:
-        ConfigError: The folder is not empty, or both models are the same.
+        ConfigError: The folder is not empty, or both models have the same weights and settings.
         TaskError: A prompt cannot be read.
     """
     output = Path(output)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ConfigError(f"'{output}' is not a new folder; a study needs one; choose another", code="output_exists")
     hashes = [model_hash(poet) for poet in (first, second)]
-    if hashes[0] == hashes[1]:
+    settings = [poet.parts.settings.model_dump(mode="json", exclude={"name", "tasks"}) for poet in (first, second)]
+    if hashes[0] == hashes[1] and settings[0] == settings[1]:
         raise ConfigError(
-            f"both models are the same (sha256 {hashes[0][:12]}); a study compares two; name another",
+            f"both models have the same weights (sha256 {hashes[0][:12]}) and settings; a study compares two; name "
+            "another",
             code="models_equal",
         )
-    name = hashlib.sha256(json.dumps([*hashes, *prompts, seed]).encode()).hexdigest()[:16]
+    name = hashlib.sha256(json.dumps([*hashes, *settings, *prompts, seed]).encode()).hexdigest()[:16]
     first_is_left = sides(len(prompts), seed)
     with checkpoint.atomic_folder(output) as place:
         (place / "clips").mkdir()
@@ -157,6 +160,7 @@ def study(first: VideoPoet, second: VideoPoet, prompts: Sequence[str], output: s
             "study": name,
             "models": [poet.parts.settings.name for poet in (first, second)],
             "model_sha256": hashes,
+            "settings": settings,
             "seed": seed,
             "first_is": {
                 pair["id"]: "left" if left else "right" for pair, left in zip(pairs, first_is_left, strict=True)
@@ -213,7 +217,8 @@ def tally(votes: Sequence[str | Path], key: str | Path) -> Counted:
             for pair in places
         ]
         outcomes.append(_outcome(question, [item for item in items if item]))
-    first, second = (f"{name} ({str(sha)[:12]})" for name, sha in zip(names, hashes, strict=True))
+    apart = _apart(facts.get("settings")) if hashes[0] == hashes[1] else ("", "")
+    first, second = (f"{name} ({str(sha)[:12]}{own})" for name, sha, own in zip(names, hashes, apart, strict=True))
     answered = {rater: sum(map(bool, answers.values())) for rater, answers in ballots.items()}
     return Counted((first, second), answered, len(places), outcomes)
 
@@ -238,6 +243,17 @@ def lines(counted: Counted) -> list[str]:
             f"{words:16} {one.wins:4}  {one.ties:4}  {one.losses:6}  {share:>6} {between:20}  {kappa:>5}  {alpha:>5}"
         )
     return printed
+
+
+def _apart(settings: Any) -> tuple[str, str]:
+    """What the settings of each of two models of the same weights say in another way than the other's."""
+    if not (isinstance(settings, list) and len(settings) == 2 and all(isinstance(one, dict) for one in settings)):
+        return "", ""
+    first, second = settings
+    differing = [
+        (f", {name} {own}", f", {name} {second.get(name)}") for name, own in first.items() if own != second.get(name)
+    ]
+    return "".join(one for one, _ in differing), "".join(other for _, other in differing)
 
 
 def _printable(line: str) -> str:
