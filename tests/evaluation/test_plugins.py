@@ -111,7 +111,7 @@ def test_fad_hears_a_change_of_sound(weights, cases_of):
     _, metric = plugins.load(weights("fad", TinyVGGish()))
     cases = cases_of("video_to_audio", 6)
     true = collected(metric, cases)
-    assert true[0].shape == (2, 128)  # two stretches of 0.96 s in 2.125 s
+    assert true[0].shape == (3, 128)  # stretches of 0.96 s at 0, 0.5 and 1 of 2.125 s
     assert metric.summarize(true, true)["fad"] == pytest.approx(0, abs=1e-6)
 
     def louder(take):
@@ -128,7 +128,15 @@ def test_vggish_hears_a_tone_in_its_band():
     centres = np.linspace(*bands, 66)[1:-1]
     assert int(examples[0, 0].mean(dim=0).argmax()) == int(np.abs(centres - 1127 * np.log1p(1000 / 700)).argmin())
     assert vggish_examples(torch.zeros(16_000)).unique().tolist() == pytest.approx([np.log(0.01)], abs=1e-5)
-    assert len(vggish_examples(torch.zeros(100))) == 0
+    assert [len(vggish_examples(torch.zeros(count))) for count in (100, 15_599, 15_600, 23_599, 23_600)] == [
+        0,
+        0,
+        1,
+        1,
+        2,
+    ]
+    noise = torch.rand(23_600, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(vggish_examples(noise)[1:], vggish_examples(noise[8_000:]))
 
 
 @pytest.fixture(scope="module")

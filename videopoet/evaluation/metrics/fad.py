@@ -20,15 +20,15 @@ from videopoet.media.resample import resample_audio
 
 RATE, WINDOW, HOP, TRANSFORM = 16_000, 400, 160, 512
 BANDS, LOWEST, HIGHEST, OFFSET = 64, 125.0, 7500.0, 0.01
-FRAMES, WIDTH = 96, 128
+FRAMES, STEP, WIDTH = 96, 50, 128
 
 
 class FAD(Weighty):
-    """FAD (Kilgour et al. 2019): Frechet distance between VGGish's 128 numbers of every 0.96 s of sound.
+    """FAD (Kilgour et al. 2019): Frechet distance between VGGish's 128 numbers of 0.96 s of sound, every 0.5 s.
 
     Protocol: mono at 16 kHz; magnitudes of 25 ms windows (Hann) every 10 ms; 64 mel bands from 125 to 7,500 Hz; the
-    logarithm after adding 0.01; stretches of 96 frames without overlap; embeddings before quantization and whitening.
-    All stretches of all sounds against those of as many true sounds of the toy box.
+    logarithm after adding 0.01; stretches of 96 frames, one every 50 (0.5 s), whole ones only; embeddings before
+    quantization and whitening. All stretches of all sounds against those of as many true sounds of the toy box.
     """
 
     suites = ("text_to_video", "video_to_audio", "text_to_audio")
@@ -54,15 +54,14 @@ class FAD(Weighty):
 
 
 def vggish_examples(samples: Tensor) -> Tensor:
-    """VGGish's view of samples at 16 kHz, (S,): log mel spectrograms, (N, 1, 96, 64)."""
-    if len(samples) < WINDOW:
+    """VGGish's view of samples at 16 kHz, (S,): log mel spectrograms of 0.96 s, every 0.5 s, (N, 1, 96, 64)."""
+    if len(samples) < WINDOW + (FRAMES - 1) * HOP:
         return torch.zeros(0, 1, FRAMES, BANDS)
     # The periodic Hann window, each frame padded at its end to the length of the transform.
     frames = samples.unfold(0, WINDOW, HOP) * torch.hann_window(WINDOW, periodic=True)
     magnitudes = torch.fft.rfft(F.pad(frames, (0, TRANSFORM - WINDOW))).abs()
     log_mels = (magnitudes @ _mel_bands() + OFFSET).log()
-    count = len(log_mels) // FRAMES
-    return log_mels[: count * FRAMES].view(count, 1, FRAMES, BANDS)
+    return log_mels.unfold(0, FRAMES, STEP).mT[:, None].contiguous()  # (N, 1, 96, 64)
 
 
 @cache
