@@ -20,6 +20,7 @@ def main() -> None:
     parser = arguments(__doc__, count=500)
     add_model(parser)
     parser.add_argument("--video-tokenizer", metavar="FOLDER", help="measure this tokenizer instead of the model's")
+    parser.add_argument("--pictures", action="store_true", help="the middle frame of each clip, coded as a picture")
     given = parser.parse_args()
     if given.video_tokenizer:
         tokenizer = MagvitV2.load(given.video_tokenizer).to(runtime.best_device())
@@ -28,16 +29,20 @@ def main() -> None:
     world = toy_box(given.split)
     scenes = [world.scene(seed) for seed in range(given.seed, given.seed + given.count)]
     psnrs, ssims, all_codes = [], [], []
+    size = world.config.num_frames, world.config.height, world.config.width
+    frames = slice(0, size[0])
+    if given.pictures:
+        frames, size = slice(size[0] // 2, size[0] // 2 + 1), (1, *size[1:])
     for batch in clips(world, scenes, audio=False):
-        with runtime.autocast(batch.video.device):
-            codes = tokenizer.encode(batch.video)
+        video = batch.video[:, :, frames]
+        with runtime.autocast(video.device):
+            codes = tokenizer.encode(video)
             seen = tokenizer.decode(codes).float()
         all_codes.append(codes.flatten().cpu())
-        for made, true in zip(seen, batch.video, strict=True):
+        for made, true in zip(seen, video, strict=True):
             made, true = (Video.from_pixels(pixels, batch.frame_rate).frames for pixels in (made, true))
             psnrs.append(psnr(made, true))
             ssims.append(ssim(made, true))
-    size = world.config.num_frames, world.config.height, world.config.width
     grid = tokenizer.grid(*size)
     report(
         "video_tokenizer_quality",
