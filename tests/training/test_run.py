@@ -123,9 +123,10 @@ def test_super_resolution_needs_a_finished_poet(tmp_path):
         ("validation_clips=0", "validation_clips"),
         ("language_model.mixture.shares=[{task: text_to_vidio, batch_size: 2, weight: 1}]", "no task 'text_to_vidio'"),
         ("language_model.mixture.pool_clips=2", "has 4 clips, a pool only 2; raise pool_clips"),
+        ("language_model.model.architecture=mamba", "family 'mamba' cannot be used"),
     ],
 )
-def test_what_the_clips_or_pools_do_not_have_is_found_before_anything_is_trained(tmp_path, setting, said):
+def test_what_clips_pools_or_the_architecture_do_not_have_is_found_before_anything_is_trained(tmp_path, setting, said):
     with pytest.raises(ConfigError, match=said):
         run.train(override(presets.tiny(), [setting]), tmp_path / "run")
     assert not list(tmp_path.glob("run/*/journal.jsonl"))

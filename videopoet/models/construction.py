@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
 
-from videopoet.models import growth, token_embedding
+from videopoet.models import growth, probe, stock, token_embedding
 from videopoet.models.language_model import Config, LanguageModel
 from videopoet.models.token_embedding import TokenEmbedding
+
+_NAMES = {
+    "num_key_value_heads": ("num_key_value_heads",),
+    "head_width": ("head_dim",),
+    "hidden_width": ("intermediate_size", "n_inner", "ffn_dim"),
+}
+"""What `transformers` calls settings that some families decide themselves; the first is the usual name."""
 
 
 def from_scratch(
@@ -30,12 +38,10 @@ def from_scratch(
                 hidden_size=config.width,
                 num_hidden_layers=config.num_layers,
                 num_attention_heads=config.num_heads,
-                num_key_value_heads=config.num_key_value_heads,
-                head_dim=config.head_width,
-                intermediate_size=config.hidden_width,
                 max_position_embeddings=config.longest,
                 tie_word_embeddings=config.tied,
                 pad_token_id=pad,
+                **_settings(config),
             )
         ),
         attn_implementation="sdpa",
@@ -52,6 +58,67 @@ def from_scratch(
         )
     )
     return LanguageModel(backbone, embedding)
+
+
+def unheeded(architecture: str) -> list[str]:
+    """Settings of a `Config` that this family decides itself: with another value its models are as large as before."""
+
+    if architecture in stock.FAMILIES:
+        return []
+
+    def size(config: Config) -> int:
+        with torch.device("meta"):
+            model = from_scratch(config, 64, (32, 48), (1, 8), 0)
+        return sum(parameter.numel() for parameter in model.parameters())
+
+    small = _small(architecture)
+    return [name for name in _NAMES if size(small) == size(small.model_copy(update={name: 2 * getattr(small, name)}))]
+
+
+@cache
+def needs_causal_prefix(architecture: str) -> bool:
+    """Whether models of this family cannot let the prefix see all of itself; a small one with fresh weights is tried.
+
+    Raises:
+        ConfigError: They cannot be built, or steered as ours must be; the message says why.
+    """
+    if architecture in stock.FAMILIES:
+        return False
+    num_known = 16
+    with torch.random.fork_rng(devices=[]), probe.refusing(architecture):
+        torch.manual_seed(0)
+        model = from_scratch(_small(architecture), 64, (32, 48), (1, 8), 0).eval()
+        probe.check_family(model.backbone)
+        probe.check(model, num_known, probe.text_logits(model.backbone, num_known))
+    return model.causal_prefix
+
+
+def _small(architecture: str) -> Config:
+    return Config(
+        architecture=architecture,
+        width=64,
+        num_layers=2,
+        num_heads=4,
+        num_key_value_heads=2,
+        head_width=16,
+        hidden_width=96,
+        longest=64,
+    )
+
+
+def _settings(config: Config) -> dict[str, int]:
+    """Those of `_NAMES` by the names that the family has for them, as far as they can be set."""
+    from transformers import AutoConfig
+
+    family = AutoConfig.for_model(config.architecture).get_text_config()
+    known = family.to_dict()
+    named = {}
+    for setting, names in _NAMES.items():
+        name = next((name for name in names if name in known), names[0])
+        attribute = getattr(type(family), name, None)
+        if not isinstance(attribute, property) or attribute.fset is not None:
+            named[name] = getattr(config, setting)
+    return named
 
 
 def from_text_model(

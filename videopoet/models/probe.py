@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -49,13 +51,20 @@ def check(model: LanguageModel, num_known: int, own_logits: Tensor) -> None:
             cannot go on from a cache; the message says which.
     """
     family = model.backbone.config.model_type
-    try:
+    with refusing(family, "it fails on embeddings with a 4-D mask"):
         _check(model, family, num_known, own_logits)
+
+
+@contextmanager
+def refusing(family: str, what: str = "it cannot be built") -> Iterator[None]:
+    """Say of whatever the code of `transformers` raises that the family does not fit."""
+    try:
+        yield
     except ConfigError:
         raise
-    except Exception as error:  # whatever its code does with a mask that it was not written for
+    except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise _unfit(family, f"it fails on embeddings with a 4-D mask ({reason})") from None
+        raise _unfit(family, f"{what} ({reason})") from None
 
 
 def _check(model: LanguageModel, family: str, num_known: int, own_logits: Tensor) -> None:
@@ -110,7 +119,7 @@ def _tokens(num_known: int) -> Tensor:
 
 def _unfit(family: str, reason: str) -> ConfigError:
     return ConfigError(
-        f"a language model of the family '{family}' cannot be converted: {reason}; choose a decoder with ordinary "
+        f"a language model of the family '{family}' cannot be used: {reason}; choose a decoder with ordinary "
         "attention, such as Llama, Qwen, Gemma, Mistral or GPT-NeoX",
         code="model_unfit",
     )

@@ -160,6 +160,19 @@ def train(run: LanguageModelRun, around: Surroundings) -> None:
         poet.save_pretrained(around.output / "poet")
 
 
+def check_architecture(config: language_model.Config) -> None:
+    """Try what a model from fresh weights is to be built of, and say which of its settings it does not heed.
+
+    Raises:
+        ConfigError: It cannot be built, or not steered as ours must be.
+    """
+    construction.needs_causal_prefix(config.architecture)
+    if names := construction.unheeded(config.architecture):
+        logging.getLogger(__name__).warning(
+            "language_model: %s decides %s by itself, whatever is set", config.architecture, " and ".join(names)
+        )
+
+
 def fresh(config: language_model.Config, vocabulary: Vocabulary, num_features: int = 0) -> LanguageModel:
     """A language model of this shape for rows of a vocabulary, with weights from torch's present random state."""
     return construction.from_scratch(
@@ -233,7 +246,9 @@ def _beginning(
     own = OwnTokens.from_words(all_words(around.world))
     text_encoder = own if run.text_encoder is None else T5.open(run.text_encoder, own)
     vocabulary = vocabulary_of(text_encoder, video, audio, run.mixture.sizes)
-    return text_encoder, vocabulary, fresh(run.model, vocabulary, text_encoder.num_features)
+    model = fresh(run.model, vocabulary, text_encoder.num_features)
+    model.causal_prefix = construction.needs_causal_prefix(run.model.architecture)
+    return text_encoder, vocabulary, model
 
 
 def _taught(

@@ -31,7 +31,7 @@ from videopoet.tokenizers.base import Published
 from videopoet.tokenizers.magvit_v2 import MagvitV2
 from videopoet.tokenizers.soundstream import SoundStream
 from videopoet.training import adaptation, loop, optimizer, reconstruction, rehearsal, step_costs
-from videopoet.training.language_model import fresh, vocabulary_of, widened
+from videopoet.training.language_model import check_architecture, fresh, vocabulary_of, widened
 from videopoet.training.rehearsal import Cost
 from videopoet.training.run import RunConfig
 from videopoet.training.run_folder import StageName
@@ -351,6 +351,7 @@ def _model_of(
 ) -> tuple[LanguageModel, Vocabulary]:
     """The language model of a run, without values; one that it starts from has its own shape and vocabulary."""
     if config.init_from is None:
+        check_architecture(config.language_model.model)
         vocabulary = vocabulary_of(words, video, audio)
         with rehearsal.without_values():
             model = fresh(config.language_model.model, vocabulary)

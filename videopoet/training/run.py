@@ -163,6 +163,8 @@ def _train_stages(
         _check_source(config, source, stages)
     waiting = run_folder.waiting(output, config, stages)
     if "language_model" in waiting:
+        if source is None:
+            language_model.check_architecture(config.language_model.model)
         # None while one of them is still to be trained.
         finished = None if {"video_tokenizer", "audio_tokenizer"} & {*waiting} else tokenizers.trained(output, source)
         check_tokens(world, config.language_model.mixture, finished)
