@@ -63,7 +63,7 @@ def refusing(family: str, what: str = "it cannot be built") -> Iterator[None]:
     except ConfigError:
         raise
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = str(error).splitlines()[0].split(". ")[0] if str(error) else type(error).__name__
         raise _unfit(family, f"{what} ({reason})") from None
 
 

@@ -88,8 +88,11 @@ def plan(config: RunConfig, gpus: int = 1, teraflops: float = 400.0) -> list[Sta
         teraflops: What each keeps up, in 10^12 operations a second.
 
     Raises:
-        ConfigError: The run starts from a poet with tokenizers that others trained, which are not gone through.
+        ConfigError: The run starts from a poet with tokenizers that others trained, which are not gone through; or its
+            language model's architecture does not suit.
     """
+    if config.init_from is None and "language_model" in config.stages:
+        check_architecture(config.language_model.model)
     parts = parts_of(config)
     plans: dict[StageName, Callable[[], StagePlan]] = {
         "video_tokenizer": lambda: _video_tokenizer(config, parts.video, gpus, teraflops),
@@ -351,7 +354,6 @@ def _model_of(
 ) -> tuple[LanguageModel, Vocabulary]:
     """The language model of a run, without values; one that it starts from has its own shape and vocabulary."""
     if config.init_from is None:
-        check_architecture(config.language_model.model)
         vocabulary = vocabulary_of(words, video, audio)
         with rehearsal.without_values():
             model = fresh(config.language_model.model, vocabulary)
