@@ -44,7 +44,6 @@ def from_scratch(
                 **_settings(config),
             )
         ),
-        attn_implementation="sdpa",
         dtype=torch.float32,
     )
     embedding = TokenEmbedding(
